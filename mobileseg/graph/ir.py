@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph.ops import ArgMax, Op, Shape
 
 DType: TypeAlias = Literal["float32", "float16", "int8", "uint8", "int32"]
-Array: TypeAlias = NDArray[np.generic]
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

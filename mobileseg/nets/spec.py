@@ -1,0 +1,123 @@
+"""A network as a person thinks of it: named blocks and numbers, plain data.
+
+Recipes edit it, runs store it as `net.json`, `build` makes the module of it. Reading and counting
+need no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
+
+from mobileseg.errors import MobilesegError, unknown
+from mobileseg.nets.blocks import BLOCKS, IMAGE, Block, Size
+from mobileseg.validate import Table, parse
+
+# A block's name is a module attribute, a part of tensor names and of globs in recipes.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# The largest input we take: beyond it a typing mistake is likelier than a wish.
+_MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class NetSpec(Table):
+    """Blocks in running order. `image_size` is (height, width); the last block's output is ours.
+
+    Raises MobilesegError where blocks do not fit together.
+    """
+
+    name: str
+    image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
+    classes: Annotated[int, Ge(2)]
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        if max(self.image_size) > _MAX_SIDE or min(self.image_size) < 1:
+            raise MobilesegError(
+                f"{self.name}: image_size {self.image_size}; each side is 1 to {_MAX_SIDE}"
+            )
+        seen = {IMAGE}
+        for block in self.blocks:
+            if not _NAME.fullmatch(block.name) or block.name == IMAGE:
+                raise MobilesegError(
+                    f"{self.name}: block name {block.name!r}; letters, digits and _, "
+                    f"a letter first, and not {IMAGE!r}"
+                )
+            if block.name in seen:
+                raise MobilesegError(f"{self.name}: two blocks are named {block.name!r}")
+            for source in block.inputs:
+                if source not in seen:
+                    raise unknown(f"{self.name}: {block.name}", "block before it", source, seen)
+            seen.add(block.name)
+        if not self.blocks:
+            raise MobilesegError(f"{self.name}: a network has at least one block")
+        self.shapes()
+
+    def __getitem__(self, name: str) -> Block:
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise unknown(self.name, "block", name, (block.name for block in self.blocks))
+
+    def concrete(self) -> tuple[Block, ...]:
+        """Return the blocks with the word "classes" replaced by the number."""
+        return tuple(block.resolve(self.classes) for block in self.blocks)
+
+    def shapes(self) -> dict[str, Size]:
+        """Return each block's output (channels, height, width), the image's among them."""
+        sizes: dict[str, Size] = {IMAGE: (3, *self.image_size)}
+        for block in self.concrete():
+            sizes[block.name] = block.shape([sizes[name] for name in block.inputs])
+        return sizes
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters; the statistics of batch norm are none."""
+        return self._total(lambda block, inputs: block.params(inputs))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all convolutions for one image."""
+        return self._total(lambda block, inputs: block.macs(inputs))
+
+    def consumers(self, name: str) -> tuple[Block, ...]:
+        """The blocks that read `name`."""
+        return tuple(block for block in self.blocks if name in block.inputs)
+
+    def _total(self, count: Callable[[Block, list[Size]], int]) -> int:
+        sizes = self.shapes()
+        return sum(count(b, [sizes[name] for name in b.inputs]) for b in self.concrete())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data that `read_spec` takes back."""
+        blocks = [{"kind": block.kind} | dataclasses.asdict(block) for block in self.blocks]
+        return dataclasses.asdict(self) | {"blocks": blocks}
+
+
+def read_spec(data: object, where: str) -> NetSpec:
+    """Return the spec that `as_dict` wrote. Raises MobilesegError naming `where` and the key."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("blocks"), list):
+        raise MobilesegError(f"{where}: no network; it is a table with name, image_size, blocks")
+    blocks = []
+    for number, entry in enumerate(data["blocks"], 1):
+        place = f"{where}: block[{number}]"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
+            raise MobilesegError(f"{place}: a block is a table with a kind")
+        if entry["kind"] not in BLOCKS:
+            raise unknown(place, "kind of block", entry["kind"], BLOCKS)
+        fields = {key: value for key, value in entry.items() if key != "kind"}
+        blocks.append(parse(BLOCKS[entry["kind"]], fields, place))
+    head = parse(_Head, {k: v for k, v in data.items() if k != "blocks"}, where)
+    return NetSpec(head.name, head.image_size, head.classes, tuple(blocks))
+
+
+@dataclass(frozen=True)
+class _Head(Table):
+    name: str
+    image_size: tuple[int, int]
+    classes: Annotated[int, Ge(2)]
