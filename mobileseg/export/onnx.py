@@ -1,0 +1,303 @@
+"""A graph as an ONNX model: channels first; int8 as QuantizeLinear / DequantizeLinear pairs.
+
+Source: onnx.ai, operator schemas of opset 17.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from mobileseg import __version__
+from mobileseg.errors import MobilesegError
+from mobileseg.graph import ops
+from mobileseg.graph.ir import Array, Graph, Node, QuantParams, Tensor
+
+# 17 is old enough for every runtime of the last years; its IR version likewise.
+_OPSET = 17
+_IR_VERSION = 8
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+}
+
+
+def write_onnx(graph: Graph, simplify: bool = True) -> bytes:
+    """Return the model's bytes, through onnxsim and onnx.checker.
+
+    Raises MobilesegError where either refuses it.
+    """
+    model = _Model(graph).build()
+    if simplify:
+        model = _simplified(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise MobilesegError(f"onnx: the checker refuses the model ({error})") from None
+    return bytes(model.SerializeToString())
+
+
+def _simplified(model: Any) -> Any:
+    import onnxsim  # noqa: PLC0415  (slow to import)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        simple, agrees = onnxsim.simplify(model)
+    if not agrees:
+        raise MobilesegError("onnx: onnxsim's model computes something else; report this network")
+    return simple
+
+
+@dataclass
+class _Model:
+    """An ONNX graph in the making. A quantized tensor `t` is `t_q` in steps and `t` in reals."""
+
+    graph: Graph
+    nodes: list[Any] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Any:
+        given = self.graph[self.graph.inputs[0]]
+        if given.quant is not None:
+            self.dequantize(given, stored=given.name)
+        for tensor in self.graph.tensors.values():
+            if tensor.data is not None:
+                self._constant_tensor(tensor)
+        for node in self.graph.nodes:
+            self._node(node)
+        out = self.graph[self.graph.outputs[0]]
+        body = helper.make_graph(
+            self.nodes,
+            "mobileseg",
+            [_info(given, given.name)],
+            [_info(out, self._outside(out))],
+            list(self.constants.values()),
+        )
+        model = helper.make_model(
+            body,
+            producer_name="mobileseg",
+            producer_version=__version__,
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+        )
+        if out.quant is not None:
+            scale, zero_point = float(out.quant.scale[0]), out.quant.zero_point
+            helper.set_model_props(
+                model, {"output_scale": repr(scale), "output_zero_point": str(zero_point)}
+            )
+        return model
+
+    def _outside(self, tensor: Tensor) -> str:
+        """The name under which the steps of an output, or its reals, leave the model."""
+        return tensor.name
+
+    def _node(self, node: Node) -> None:
+        out = self.graph[node.output]
+        quantized = out.quant is not None
+        made = f"{out.name}_real" if quantized else out.name
+        WRITERS[type(node.op)](self, node, made)
+        if not quantized:
+            return
+        last = out.name in self.graph.outputs
+        stored = out.name if last else f"{out.name}_q"
+        self.quantize(made, out, stored)
+        if not last:
+            self.dequantize(out, stored)
+
+    def _constant_tensor(self, tensor: Tensor) -> None:
+        assert tensor.data is not None
+        if tensor.quant is None:
+            self.constant(tensor.name, tensor.data)
+            return
+        self.constant(f"{tensor.name}_q", tensor.data)
+        self.dequantize(tensor, f"{tensor.name}_q")
+
+    def constant(self, name: str, data: Array) -> str:
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(data), name)
+        return name
+
+    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
+        return output
+
+    def quantize(self, real: str, tensor: Tensor, stored: str) -> None:
+        self._linear("QuantizeLinear", real, stored, tensor)
+
+    def dequantize(self, tensor: Tensor, stored: str) -> None:
+        real = tensor.name if stored != tensor.name else f"{tensor.name}_real"
+        self._linear("DequantizeLinear", stored, real, tensor)
+
+    def _linear(self, kind: str, source: str, target: str, tensor: Tensor) -> None:
+        quant = tensor.quant
+        assert quant is not None
+        scale, zero = self._quant_constants(tensor.name, quant, tensor.dtype)
+        axis = {} if quant.axis is None else {"axis": quant.axis}
+        self.add(kind, [source, scale, zero], target, **axis)
+
+    def _quant_constants(self, name: str, quant: QuantParams, dtype: str) -> tuple[str, str]:
+        scale = quant.scale.astype(np.float32)
+        zero = np.full(scale.shape, quant.zero_point, np.dtype(dtype))
+        if quant.axis is None:
+            scale, zero = scale.reshape(()), zero.reshape(())
+        return self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero", zero)
+
+    def reads(self, node: Node) -> list[str]:
+        """The names of the node's inputs as reals."""
+        outer = self.graph.inputs[0] if self.graph[self.graph.inputs[0]].quant else None
+        return [f"{name}_real" if name == outer else name for name in node.inputs]
+
+
+def _info(tensor: Tensor, name: str) -> Any:
+    return helper.make_tensor_value_info(name, _TYPES[tensor.dtype], tensor.shape)
+
+
+def _fused(model: _Model, function: str, source: str, target: str) -> None:
+    if function == "relu":
+        model.add("Relu", [source], target)
+    elif function == "relu6":
+        low = model.constant("zero", np.float32(0))
+        model.add("Clip", [source, low, model.constant("six", np.float32(6))], target)
+
+
+def _with_activation(model: _Model, node: Node, kind: str, made: str, **attributes: Any) -> None:
+    function = getattr(node.op, "activation", "none")
+    plain = made if function == "none" else f"{made}_linear"
+    model.add(kind, model.reads(node), plain, **attributes)
+    _fused(model, function, plain, made)
+
+
+def _conv(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.Conv2d)
+    kernel = model.graph[node.inputs[1]].shape[2:]
+    _with_activation(
+        model,
+        node,
+        "Conv",
+        made,
+        strides=op.stride,
+        pads=op.pad,
+        dilations=op.dilation,
+        group=op.groups,
+        kernel_shape=kernel,
+    )
+
+
+def _deconv(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.ConvTranspose2d)
+    kernel = model.graph[node.inputs[1]].shape[2:]
+    _with_activation(
+        model,
+        node,
+        "ConvTranspose",
+        made,
+        strides=op.stride,
+        pads=op.pad,
+        output_padding=op.extra,
+        kernel_shape=kernel,
+    )
+
+
+def _activation(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.Activation)
+    (source,) = model.reads(node)
+    if op.function in {"relu", "relu6"}:
+        _fused(model, op.function, source, made)
+    elif op.function == "hard_sigmoid":
+        model.add("HardSigmoid", [source], made, alpha=1 / 6, beta=0.5)
+    else:
+        model.add({"sigmoid": "Sigmoid", "hard_swish": "HardSwish"}[op.function], [source], made)
+
+
+def _pad(model: _Model, node: Node, made: str) -> None:
+    top, left, bottom, right = node.op.pad  # type: ignore[attr-defined]
+    pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    model.add("Pad", [*model.reads(node), model.constant(f"{made}_pads", pads)], made)
+
+
+def _crop(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.Crop)
+    ends = [start + size for start, size in zip(op.start, op.size, strict=True)]
+    names = [
+        model.constant(f"{made}_{what}", np.array(values, np.int64))
+        for what, values in (("starts", op.start), ("ends", ends), ("axes", (2, 3)))
+    ]
+    model.add("Slice", [*model.reads(node), *names], made)
+
+
+def _pool(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.Pool)
+    kind = "MaxPool" if op.function == "max" else "AveragePool"
+    model.add(kind, model.reads(node), made, kernel_shape=op.kernel, strides=op.stride, pads=op.pad)
+
+
+def _resize(model: _Model, node: Node, made: str) -> None:
+    op = node.op
+    assert isinstance(op, ops.Resize)
+    sizes = np.array(model.graph[node.output].shape, np.int64)
+    inputs = [*model.reads(node), "", "", model.constant(f"{made}_sizes", sizes)]
+    if op.mode == "nearest":
+        where, attributes = "asymmetric", {"mode": "nearest", "nearest_mode": "floor"}
+    else:
+        where = "align_corners" if op.align_corners else "half_pixel"
+        attributes = {"mode": "linear"}
+    model.add("Resize", inputs, made, coordinate_transformation_mode=where, **attributes)
+
+
+def _argmax(model: _Model, node: Node, made: str) -> None:
+    index = model.add("ArgMax", model.reads(node), f"{made}_int64", axis=1, keepdims=0)
+    model.add("Cast", [index], made, to=TensorProto.INT32)
+
+
+def _copy(model: _Model, node: Node, made: str) -> None:
+    """Quantize and Dequantize are the linear pairs around every tensor already."""
+    model.add("Identity", model.reads(node), made)
+
+
+def _dequantize(model: _Model, node: Node, made: str) -> None:
+    if model.graph[node.inputs[0]].dtype == "float16":
+        model.add("Cast", model.reads(node), made, to=TensorProto.FLOAT)
+    else:
+        _copy(model, node, made)
+
+
+def _plain(kind: str, **attributes: Any) -> Writer:
+    return lambda model, node, made: _with_activation(model, node, kind, made, **attributes)
+
+
+Writer = Callable[[_Model, Node, str], None]
+
+WRITERS: dict[type[ops.Op], Writer] = {
+    ops.Conv2d: _conv,
+    ops.ConvTranspose2d: _deconv,
+    ops.Activation: _activation,
+    ops.Neg: _plain("Neg"),
+    ops.Add: _plain("Add"),
+    ops.Mul: _plain("Mul"),
+    ops.Concat: _plain("Concat", axis=1),
+    ops.Pad: _pad,
+    ops.Crop: _crop,
+    ops.DepthToSpace: lambda model, node, made: _plain(
+        "DepthToSpace", blocksize=getattr(node.op, "block", 2), mode="DCR"
+    )(model, node, made),
+    ops.Pool: _pool,
+    ops.GlobalMean: _plain("GlobalAveragePool"),
+    ops.Resize: _resize,
+    ops.Softmax: _plain("Softmax", axis=1),
+    ops.ArgMax: _argmax,
+    ops.Quantize: _copy,
+    ops.Dequantize: _dequantize,
+}

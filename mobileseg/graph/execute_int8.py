@@ -1,0 +1,196 @@
+"""The int8 graph at work in integers, as the runtimes compute it.
+
+Integer values travel as float32 tensors, which hold them exactly. A convolution's sum is exact;
+it is scaled in float32 and rounded half to even, as XNNPACK does, so it should agree to the bit.
+Where runtimes differ among themselves (add, resize, softmax: fixed-point shortcuts) we compute
+the exact real value and round it once: then they differ from us by at most one step.
+Source: XNNPACK, src/qs8-requantization (fp32); TFLite 8-bit quantization specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mobileseg.errors import MobilesegError
+from mobileseg.graph import ops
+from mobileseg.graph.execute import activate, crop, depth_to_space, resize
+from mobileseg.graph.execute import pool as float_pool
+from mobileseg.graph.ir import Array, Graph, Node, QuantParams
+from mobileseg.graph.ir import Tensor as Value
+
+# float32 holds every integer up to here; a longer sum is taken in float64.
+_EXACT = 2**24
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+
+
+def execute_int8(
+    graph: Graph, image: Array, observe: Callable[[str, Array], None] | None = None
+) -> Array:
+    """Return the output for images `(N, 3, H, W)` of the graph's own input type; any N.
+
+    The result has the output's type: steps for an integer output, reals for a float32 one.
+    `observe(name, steps)` sees every activation.
+    """
+    given = graph[graph.inputs[0]]
+    if image.dtype != np.dtype(given.dtype):
+        raise MobilesegError(f"{given.name}: takes {given.dtype} images, not {image.dtype}")
+    values: dict[str, Tensor] = {given.name: torch.from_numpy(image.astype(np.float32))}
+    for node in graph.nodes:
+        kernel = INT8_KERNELS.get(type(node.op))
+        if kernel is None:
+            raise MobilesegError(f"{node.layer}: {node.op.kind} is no int8 operator")
+        values[node.output] = kernel(Step(graph, node, values))
+        if observe is not None:
+            observe(node.output, values[node.output].numpy())
+        for name in node.inputs:
+            if graph.consumers[name][-1] is node and name not in graph.outputs:
+                values.pop(name, None)
+    out = graph[graph.outputs[0]]
+    return values[out.name].numpy().astype(np.dtype(out.dtype))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node with what it reads, for a kernel."""
+
+    graph: Graph
+    node: Node
+    values: dict[str, Tensor]
+
+    @property
+    def op(self) -> Any:
+        return self.node.op
+
+    @property
+    def out(self) -> Value:
+        return self.graph[self.node.output]
+
+    def steps(self, position: int = 0) -> Tensor:
+        """An input as stored."""
+        name = self.node.inputs[position]
+        data = self.graph[name].data
+        if data is None:
+            return self.values[name]
+        return torch.from_numpy(np.asarray(data, dtype=np.float32).copy())
+
+    def centred(self, position: int = 0) -> Tensor:
+        """An input as steps from its zero point."""
+        return self.steps(position) - self.quant(position).zero_point
+
+    def real(self, position: int = 0) -> Tensor:
+        """An input as reals."""
+        return self.centred(position) * float(self.quant(position).scale[0])
+
+    def quant(self, position: int = 0) -> QuantParams:
+        return quant_of(self.graph[self.node.inputs[position]])
+
+    def store(self, real: Tensor) -> Tensor:
+        """Return reals as the output's steps: rounded half to even, clamped."""
+        quant = quant_of(self.out)
+        steps = torch.round(real / float(quant.scale[0])) + quant.zero_point
+        return torch.clamp(steps, *self.limits())
+
+    def limits(self) -> tuple[float, float]:
+        """The least and largest step: the type's, narrowed by a fused activation."""
+        low, high = _LIMITS[self.out.dtype]
+        fused = getattr(self.op, "activation", "none")
+        quant = quant_of(self.out)
+        if fused != "none":
+            low = max(low, quant.zero_point)
+        if fused == "relu6":
+            high = min(high, quant.zero_point + round(6 / float(quant.scale[0])))
+        return low, high
+
+
+def quant_of(value: Value) -> QuantParams:
+    """Return the tensor's quantization. Raises MobilesegError where it has none."""
+    if value.quant is None:
+        raise MobilesegError(f"{value.name}: has no scale; calibrate it")
+    return value.quant
+
+
+def _conv(step: Step) -> Tensor:
+    op, weight = step.op, step.steps(1)
+    x = step.centred()
+    top, left, bottom, right = op.pad
+    x = F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
+    x, weight = _exactly(x, weight, weight.abs().sum(dim=(1, 2, 3)).max())
+    total = F.conv2d(x, weight, None, op.stride, 0, op.dilation, op.groups)
+    return _requantize(step, total)
+
+
+def _deconv(step: Step) -> Tensor:
+    op, weight = step.op, step.steps(1)
+    x, weight = _exactly(step.centred(), weight, weight.abs().sum(dim=(0, 2, 3)).max())
+    total = F.conv_transpose2d(x, weight, None, op.stride)
+    top, left, bottom, right = op.pad
+    total = F.pad(total, (-left, op.extra[1] - right, -top, op.extra[0] - bottom))
+    return _requantize(step, total)
+
+
+def _exactly(x: Tensor, weight: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the cheapest type in which no partial sum is ever rounded."""
+    if float(reach) * float(x.abs().max()) < _EXACT:
+        return x, weight
+    return x.double(), weight.double()
+
+
+def _requantize(step: Step, total: Tensor) -> Tensor:
+    """Return the integer sum plus bias, scaled per channel to the output's steps."""
+    if len(step.node.inputs) > 2:
+        bias = step.graph[step.node.inputs[2]].data
+        total = total.double() + torch.from_numpy(np.asarray(bias, np.float64)).view(1, -1, 1, 1)
+    out = quant_of(step.out)
+    # In float32, in this order: XNNPACK computes the very same number.
+    weight_scale = step.quant(1).scale.astype(np.float32)
+    scale = np.float32(step.quant().scale[0]) * weight_scale / np.float32(out.scale[0])
+    steps = torch.round(total.float() * torch.from_numpy(scale).view(1, -1, 1, 1))
+    return torch.clamp(steps + out.zero_point, *step.limits())
+
+
+def _concat(step: Step) -> Tensor:
+    return torch.cat([step.steps(i) for i in range(len(step.node.inputs))], dim=1)
+
+
+def _pad(step: Step) -> Tensor:
+    top, left, bottom, right = step.op.pad
+    zero = float(step.quant().zero_point)
+    return F.pad(step.steps(), (left, right, top, bottom), value=zero)
+
+
+def _pool(step: Step) -> Tensor:
+    pooled = float_pool(step.op, [step.centred()])
+    return torch.round(pooled) + step.quant().zero_point
+
+
+def _quantize(step: Step) -> Tensor:
+    source = step.graph[step.node.inputs[0]]
+    return step.store(step.steps() if source.quant is None else step.real())
+
+
+INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
+    ops.Conv2d: _conv,
+    ops.ConvTranspose2d: _deconv,
+    ops.Activation: lambda s: s.store(activate(s.real(), s.op.function)),
+    ops.Neg: lambda s: s.store(-s.real()),
+    ops.Add: lambda s: s.store(s.real(0) + s.real(1)),
+    ops.Mul: lambda s: s.store(s.real(0) * s.real(1)),
+    ops.Concat: _concat,
+    ops.Pad: _pad,
+    ops.Crop: lambda s: crop(s.steps(), s.op),
+    ops.DepthToSpace: lambda s: depth_to_space(s.steps(), s.op.block),
+    ops.Pool: _pool,
+    ops.GlobalMean: lambda s: s.store(s.real().mean(dim=(2, 3), keepdim=True)),
+    ops.Resize: lambda s: torch.round(resize(s.op, [s.steps()])),
+    ops.Softmax: lambda s: s.store(torch.softmax(s.real(), dim=1)),
+    ops.ArgMax: lambda s: s.steps().argmax(dim=1).float(),
+    ops.Quantize: _quantize,
+    ops.Dequantize: lambda s: s.real(),
+}

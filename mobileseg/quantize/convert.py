@@ -1,0 +1,199 @@
+"""A float graph and its ranges to an int8 graph, by TFLite's 8-bit specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from mobileseg.errors import MobilesegError
+from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor
+from mobileseg.graph.ops import Conv2d, ConvTranspose2d, Dequantize, Op, Quantize
+from mobileseg.quantize.calibrate import Ranges
+from mobileseg.quantize.rules import rule
+
+Interface: TypeAlias = Literal["uint8", "int8", "float32"]
+
+_ONE = np.ones(1)
+# Pixels enter as (x - 128) / 128: with these an int8 step is the pixel minus 128, exactly.
+_IMAGE = QuantParams(_ONE / 128, 0)
+_UNIT = QuantParams(_ONE / 256, -128)
+# XNNPACK refuses a convolution whose input * weight / output scale is below 2 ** -32; a channel
+# of almost nothing is given a coarser scale instead, far below one step of the output.
+_LEAST_RATIO = 2.0**-24
+# int32 holds the bias with room for the sum that it is added to.
+_BIAS_LIMIT = 2.0**30
+
+
+def quantize(graph: Graph, ranges: Ranges, interface: Interface = "uint8") -> Graph:
+    """Return the int8 graph: weights symmetric per output channel in [-127, 127], activations
+    asymmetric per tensor, bias int32 at input scale * weight scale.
+
+    The input keeps its name: as uint8 its byte is the pixel. A uint8 or float32 interface puts
+    Quantize or Dequantize nodes at the edges. Raises MobilesegError naming a tensor without range.
+    """
+    body = _body(graph, _activation_quants(graph, ranges))
+    return _with_interface(body, interface)
+
+
+def scale_of(low: float, high: float) -> QuantParams:
+    """Return the int8 scale and zero point that span [low, high] and hold zero exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    # The file stores float32: what we compute with is what the runtime reads.
+    scale = float(np.float32(max(high - low, 1e-8) / 255))
+    zero_point = int(np.clip(np.round(-128 - low / scale), -128, 127))
+    return QuantParams(np.array([scale]), zero_point)
+
+
+def _activation_quants(graph: Graph, ranges: Ranges) -> dict[str, QuantParams]:
+    """Return every activation's scale; tensors that must share one get that of their union."""
+    groups = _shared(graph)
+    fixed = {graph.inputs[0]: _IMAGE}
+    fixed |= {node.output: _UNIT for node in graph.nodes if rule(node) == "unit"}
+    indices = {node.output for node in graph.nodes if rule(node) == "index"}
+    quants: dict[str, QuantParams] = {}
+    for members in groups:
+        if indices.intersection(members):
+            continue
+        given = [fixed[name] for name in members if name in fixed]
+        if len(given) > 1 and not all(each.same_as(given[0]) for each in given):
+            raise MobilesegError(
+                f"{', '.join(members)}: share one scale, but two of them are fixed"
+            )
+        for name in members:
+            if name not in ranges and not given:
+                raise MobilesegError(f"{name}: has no range; calibrate the graph it belongs to")
+        spans = [ranges[name] for name in members if name in ranges]
+        shared = given[0] if given else scale_of(min(s[0] for s in spans), max(s[1] for s in spans))
+        quants |= dict.fromkeys(members, shared)
+    return quants
+
+
+def _shared(graph: Graph) -> list[list[str]]:
+    """Return the activations in groups that share a scale."""
+    group = {graph.inputs[0]: [graph.inputs[0]]}
+    for node in graph.nodes:
+        mine = [node.output]
+        if rule(node) == "shared":
+            for tensor in graph.activations(node):
+                other = group[tensor.name]
+                if other is not mine:
+                    mine = other + mine
+                    group |= dict.fromkeys(mine, mine)
+        group |= dict.fromkeys(mine, mine)
+    return list({id(members): members for members in group.values()}.values())
+
+
+def _body(graph: Graph, quants: dict[str, QuantParams]) -> Graph:
+    """Return the graph with int8 activations and constants, no edges yet."""
+    activations = []
+    for name, tensor in graph.tensors.items():
+        if tensor.data is None:
+            dtype: DType = "int8" if name in quants else "int32"
+            activations.append(replace(tensor, dtype=dtype, quant=quants.get(name)))
+    nodes, constants = [], []
+    for node in graph.nodes:
+        if isinstance(node.op, Conv2d | ConvTranspose2d):
+            made = _conv_constants(graph, node, quants)
+            inputs = (node.inputs[0], *(tensor.name for tensor in made))
+        else:
+            made = [_constant(tensor) for tensor in graph.constants(node)]
+            names = {tensor.name.removesuffix("_int8"): tensor.name for tensor in made}
+            inputs = tuple(names.get(name, name) for name in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
+        constants += made
+    image = next(tensor for tensor in activations if tensor.name == graph.inputs[0])
+    return graph.edit(nodes, [*activations, *constants], inputs=[image])
+
+
+def _constant(tensor: Tensor) -> Tensor:
+    """Return the constant of an element-wise op as int8 with a scale of its own."""
+    assert tensor.data is not None
+    quant = scale_of(float(tensor.data.min()), float(tensor.data.max()))
+    steps = np.round(tensor.data / quant.scale[0]) + quant.zero_point
+    data = np.clip(steps, -128, 127).astype(np.int8)
+    return Tensor(f"{tensor.name}_int8", tensor.shape, "int8", quant, data)
+
+
+def _conv_constants(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> list[Tensor]:
+    """Return a convolution's weight as int8 and its bias as int32 (zeros where it had none)."""
+    weight = _floats(graph, node.inputs[1])
+    axis = 1 if isinstance(node.op, ConvTranspose2d) else 0
+    channels = weight.shape[axis]
+    bias = _floats(graph, node.inputs[2]) if len(node.inputs) > 2 else np.zeros(channels)
+    into = float(quants[node.inputs[0]].scale[0])
+    out = float(quants[node.output].scale[0])
+    largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
+    least = np.maximum(out / into * _LEAST_RATIO, np.abs(bias) / (into * _BIAS_LIMIT))
+    scale = np.maximum(largest / 127, least).astype(np.float32).astype(np.float64)
+    along = [1] * 4
+    along[axis] = -1
+    steps = np.clip(np.round(weight / scale.reshape(along)), -127, 127).astype(np.int8)
+    sums = np.round(bias / (into * scale)).astype(np.int32)
+    name, layer = node.inputs[1], node.layer
+    return [
+        Tensor(f"{name}_int8", steps.shape, "int8", QuantParams(scale, 0, axis), steps),
+        Tensor(
+            f"{layer}.bias_int32" if len(node.inputs) < 3 else f"{node.inputs[2]}_int32",
+            sums.shape,
+            "int32",
+            QuantParams((into * scale).astype(np.float32).astype(np.float64), 0, 0),
+            sums,
+        ),
+    ]
+
+
+def _floats(graph: Graph, name: str) -> Array:
+    data = graph[name].data
+    assert data is not None
+    return np.asarray(data, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """How an int8 tensor is shown to the outside."""
+
+    dtype: DType
+    inward: Op
+    outward: Op
+
+    def quant(self, inside: QuantParams) -> QuantParams | None:
+        if self.dtype == "float32":
+            return None
+        return QuantParams(inside.scale, inside.zero_point + 128)
+
+
+def _with_interface(graph: Graph, interface: Interface) -> Graph:
+    if interface == "int8":
+        return graph
+    edge = EDGES[interface]
+    image, result = graph[graph.inputs[0]], graph[graph.outputs[0]]
+    assert image.quant is not None
+    inner = replace(image, name=f"{image.name}_int8")
+    renamed = {image.name: inner.name}
+    tail: list[Node] = []
+    tensors = [inner]
+    if result.quant is not None:
+        body_out = replace(result, name=f"{result.name}_int8")
+        renamed[result.name] = body_out.name
+        outer = replace(result, dtype=edge.dtype, quant=edge.quant(result.quant))
+        tail = [Node(edge.outward, (body_out.name,), result.name, result.name)]
+        tensors += [body_out, outer]
+    head = Node(edge.inward, (image.name,), inner.name, image.name)
+    body = [
+        replace(
+            node,
+            inputs=tuple(renamed.get(name, name) for name in node.inputs),
+            output=renamed.get(node.output, node.output),
+        )
+        for node in graph.nodes
+    ]
+    given = replace(image, dtype=edge.dtype, quant=edge.quant(image.quant))
+    return graph.edit([head, *body, *tail], tensors, inputs=[given])
+
+
+EDGES: dict[Interface, _Edge] = {
+    "uint8": _Edge("uint8", Quantize(), Quantize()),
+    "float32": _Edge("float32", Quantize(), Dequantize()),
+}

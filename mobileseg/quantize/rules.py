@@ -1,0 +1,43 @@
+"""What int8 asks of each operator: where its output's scale comes from.
+
+Source: TFLite 8-bit quantization specification (tensor ranges and shared scales per operator).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from mobileseg.graph import ops
+from mobileseg.graph.ir import Node
+
+# "own": from the calibrated range. "shared": the inputs' and the output's scale are one, for the
+# kernel copies or compares steps. "unit": 1/256 from -128, for values in [0, 1]. "index": none.
+Rule: TypeAlias = Literal["own", "shared", "unit", "index"]
+
+
+def rule(node: Node) -> Rule:
+    """Return the rule of the node's output."""
+    op = node.op
+    if isinstance(op, ops.Activation) and op.function == "sigmoid":
+        return "unit"
+    return RULES[type(op)]
+
+
+# Quantize and Dequantize are what quantization itself adds, at the edges: they need no rule.
+RULES: dict[type[ops.Op], Rule] = {
+    ops.Conv2d: "own",
+    ops.ConvTranspose2d: "own",
+    ops.Activation: "own",
+    ops.Neg: "own",
+    ops.Add: "own",
+    ops.Mul: "own",
+    ops.Concat: "shared",
+    ops.Pad: "shared",
+    ops.Crop: "shared",
+    ops.DepthToSpace: "shared",
+    ops.Pool: "shared",
+    ops.GlobalMean: "own",
+    ops.Resize: "shared",
+    ops.Softmax: "unit",
+    ops.ArgMax: "index",
+}
