@@ -7,7 +7,6 @@ import difflib
 import json
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from mobileseg.errors import MobilesegError
@@ -35,16 +34,6 @@ def parse(kind: type[T], data: object, where: str) -> T:
     except ValidationError as error:
         lines = dict.fromkeys(_line(kind, item) for item in error.errors(include_url=False))
         raise MobilesegError("\n".join(f"{where}: {line}" for line in lines)) from None
-
-
-def read_json(path: Path) -> Any:
-    """Return the file's JSON. Raises MobilesegError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MobilesegError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise MobilesegError(f"{path}: is no readable JSON ({error}); make it again") from None
 
 
 def _line(kind: Any, item: Any) -> str:
@@ -90,7 +79,9 @@ def _fields_at(kind: Any, loc: Sequence[object]) -> set[str]:
             if part in hints:
                 below += _dataclasses_in(hints[str(part)])
         kinds = below or kinds
-    return {field.name for cls in kinds for field in dataclasses.fields(cls)}
+    return {
+        field.metadata.get("key", field.name) for cls in kinds for field in dataclasses.fields(cls)
+    }
 
 
 def _dataclasses_in(kind: Any) -> list[Any]:

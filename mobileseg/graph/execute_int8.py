@@ -2,8 +2,8 @@
 
 Integer values travel as float32 tensors, which hold them exactly. A convolution's sum is exact;
 it is scaled in float32 and rounded half to even, as XNNPACK does, so it should agree to the bit.
-Where runtimes differ among themselves (add, resize, softmax: fixed-point shortcuts) we compute
-the exact real value and round it once: then they differ from us by at most one step.
+Where runtimes differ among themselves (add, mul, softmax: fixed-point shortcuts) we compute the
+exact real value and round it once: then they differ from us by at most one step.
 Source: XNNPACK, src/qs8-requantization (fp32); TFLite 8-bit quantization specification.
 """
 
@@ -27,6 +27,9 @@ from mobileseg.graph.ir import Tensor as Value
 
 # float32 holds every integer up to here; a longer sum is taken in float64.
 _EXACT = 2**24
+# Far less than a mean of steps can be from a half, far more than float64 errs.
+_TINY = 1e-9
+_Q11 = 2**11
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 
@@ -166,8 +169,46 @@ def _pad(step: Step) -> Tensor:
 
 
 def _pool(step: Step) -> Tensor:
-    pooled = float_pool(step.op, [step.centred()])
-    return torch.round(pooled) + step.quant().zero_point
+    """Maximum of the steps; or their mean, rounded half away from zero as TFLite's kernel does."""
+    # In float64, so that half a step is seen as just that.
+    pooled = float_pool(step.op, [step.steps().double()])
+    away = torch.sign(pooled) * torch.floor(pooled.abs() + 0.5 + _TINY)
+    return away.float()
+
+
+def _resize(step: Step) -> Tensor:
+    """Nearest picks steps; bilinear weighs them in XNNPACK's fixed point: 11 bits per axis.
+
+    Source: XNNPACK, src/indirection.c (resize_bilinear2d_hwc_q11), src/s8-ibilinear/scalar.c.
+    """
+    op, x = step.op, step.steps().double()
+    if op.mode == "nearest":
+        return resize(op, [x]).float()
+    (top, bottom, down), (left, right, along) = (
+        _taps(x.shape[axis], op.size[axis - 2], op.align_corners) for axis in (2, 3)
+    )
+    rows = []
+    for row in (top, bottom):
+        line = x[:, :, row]
+        a, b = line[..., left], line[..., right]
+        rows.append(a * _Q11 + (b - a) * along)
+    total = rows[0] * _Q11 + (rows[1] - rows[0]) * down.view(-1, 1)
+    return torch.floor(total / _Q11**2 + 0.5).float()
+
+
+def _taps(size: int, wanted: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for each output position of one axis its two inputs and the second's weight, Q11."""
+    at = np.arange(wanted, dtype=np.float32)
+    if align_corners and wanted > 1:
+        at *= np.float32(size - 1) / np.float32(wanted - 1)
+    else:
+        scale = np.float32(size) / np.float32(wanted)
+        at = at * scale + (np.float32(0.5) * scale - np.float32(0.5))
+    at = np.clip(at, 0, np.float32(size - 1))
+    first = at.astype(np.int64)
+    second = np.minimum(first + 1, size - 1)
+    weight = np.rint((at - first.astype(np.float32)) * np.float32(_Q11)).astype(np.float64)
+    return torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(weight)
 
 
 def _quantize(step: Step) -> Tensor:
@@ -188,7 +229,7 @@ INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.DepthToSpace: lambda s: depth_to_space(s.steps(), s.op.block),
     ops.Pool: _pool,
     ops.GlobalMean: lambda s: s.store(s.real().mean(dim=(2, 3), keepdim=True)),
-    ops.Resize: lambda s: torch.round(resize(s.op, [s.steps()])),
+    ops.Resize: _resize,
     ops.Softmax: lambda s: s.store(torch.softmax(s.real(), dim=1)),
     ops.ArgMax: lambda s: s.steps().argmax(dim=1).float(),
     ops.Quantize: _quantize,

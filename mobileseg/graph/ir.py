@@ -185,7 +185,8 @@ def assemble(
         shape = node.op.shape([tensors[name].shape for name in node.inputs])
         _check_rank(node, shape, tensors)
         before = known.get(node.output)
-        made = Tensor(node.output, shape) if before is None else replace(before, shape=shape)
+        fresh = Tensor(node.output, shape, "int32" if isinstance(node.op, ArgMax) else "float32")
+        made = fresh if before is None else replace(before, shape=shape)
         tensors[node.output] = made
     for name in outputs:
         if name not in tensors:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor
-from mobileseg.graph.ops import Conv2d, ConvTranspose2d, Dequantize, Op, Quantize
+from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, Dequantize, Op, Quantize
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.rules import rule
 
@@ -22,6 +22,8 @@ _UNIT = QuantParams(_ONE / 256, -128)
 # XNNPACK refuses a convolution whose input * weight / output scale is below 2 ** -32; a channel
 # of almost nothing is given a coarser scale instead, far below one step of the output.
 _LEAST_RATIO = 2.0**-24
+# XNNPACK refuses ratios of 256 and more.
+_LARGEST_RATIO = 128.0
 # int32 holds the bias with room for the sum that it is added to.
 _BIAS_LIMIT = 2.0**30
 
@@ -67,7 +69,36 @@ def _activation_quants(graph: Graph, ranges: Ranges) -> dict[str, QuantParams]:
         spans = [ranges[name] for name in members if name in ranges]
         shared = given[0] if given else scale_of(min(s[0] for s in spans), max(s[1] for s in spans))
         quants |= dict.fromkeys(members, shared)
+    _widen(graph, [group for group in groups if not fixed.keys() & set(group)], quants)
     return quants
+
+
+def _widen(graph: Graph, groups: list[list[str]], quants: dict[str, QuantParams]) -> None:
+    """Coarsen outputs that are next to nothing beside what they are made of (a dead ReLU).
+
+    TFLite's kernels end the process at a ratio of scales they cannot represent.
+    """
+    group_of = {name: group for group in groups for name in group}
+    for node in graph.nodes:
+        if rule(node) != "own" or node.output not in group_of:
+            continue
+        least = _unit(graph, node, quants) / _LARGEST_RATIO
+        quant = quants[node.output]
+        if quant.scale[0] < least:
+            wider = QuantParams(np.array([float(np.float32(least))]), quant.zero_point)
+            quants |= dict.fromkeys(group_of[node.output], wider)
+
+
+def _unit(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> float:
+    """Return what one step of the inputs is worth in the output, at most."""
+    steps = []
+    for name in node.inputs[:2]:
+        data = graph[name].data
+        if data is None:
+            steps.append(float(quants[name].scale[0]))
+        else:
+            steps.append(float(np.abs(data).max(initial=0)) / 127)
+    return max(steps) if isinstance(node.op, Add) else float(np.prod(steps))
 
 
 def _shared(graph: Graph) -> list[list[str]]:

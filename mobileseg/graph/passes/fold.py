@@ -1,0 +1,158 @@
+"""Folding and fusing: fewer nodes, the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mobileseg.errors import MobilesegError
+from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.ops import (
+    TRAINING_OPS,
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Mul,
+    Neg,
+    Pad,
+)
+from mobileseg.graph.passes.draft import CONVS, Draft, Pass, absorb, run_passes
+
+
+def normalise(graph: Graph) -> Graph:
+    """Return the graph with everything folded and fused that costs no exactness.
+
+    Raises MobilesegError where a training-only operator stays, naming its layer.
+    """
+    graph = run_passes(graph, NORMALISE)
+    for node in graph.nodes:
+        if type(node.op) in TRAINING_OPS:
+            raise MobilesegError(f"{node.layer}: {node.op.kind} follows no convolution")
+    return graph
+
+
+def fold_batch_norm(graph: Graph) -> Graph:
+    """Fold batch norm into the convolution before it, in float64.
+
+    Before: `y = Conv2d x w; z = BatchNorm y`. After: `z = Conv2d x w' b'`.
+    """
+
+    def into(draft: Draft, before: Node, node: Node) -> Node | None:
+        if not isinstance(node.op, BatchNorm) or not isinstance(before.op, CONVS):
+            return None
+        gamma, beta, mean, variance = (draft.data(n).astype(np.float64) for n in node.inputs[1:])
+        factor = gamma / np.sqrt(variance + node.op.eps)
+        weight = draft.data(before.inputs[1])
+        bias = draft.data(before.inputs[2]) if len(before.inputs) > 2 else np.zeros_like(beta)
+        axis = 1 if isinstance(before.op, ConvTranspose2d) else 0
+        along = [1] * weight.ndim
+        along[axis] = -1
+        scaled = (weight * factor.reshape(along)).astype(np.float32)
+        shifted = (beta + (bias - mean) * factor).astype(np.float32)
+        name = before.layer
+        inputs = (
+            before.inputs[0],
+            draft.constant(f"{name}.weight", scaled),
+            draft.constant(f"{name}.bias", shifted),
+        )
+        return replace(before, inputs=inputs)
+
+    return absorb(graph, into)
+
+
+def fuse_activation(graph: Graph) -> Graph:
+    """Fuse ReLU and ReLU6 into the operator before.
+
+    Before: `y = Add a b; z = Activation(relu) y`. After: `z = Add(activation=relu) a b`.
+    """
+
+    def into(_: Draft, before: Node, node: Node) -> Node | None:
+        if not isinstance(node.op, Activation) or node.op.function not in {"relu", "relu6"}:
+            return None
+        op = before.op
+        if not isinstance(op, (*CONVS, Add, Mul)) or op.activation != "none":
+            return None
+        return replace(before, op=replace(op, activation=node.op.function))
+
+    return absorb(graph, into)
+
+
+def fold_pad(graph: Graph) -> Graph:
+    """Fold zero padding into the convolution behind it.
+
+    Before: `y = Pad(pad=0x0x1x1) x; z = Conv2d(stride=2x2) y w`.
+    After: `z = Conv2d(stride=2x2 pad=0x0x1x1) x w`.
+    """
+
+    def into(_: Draft, before: Node, node: Node) -> Node | None:
+        if not isinstance(before.op, Pad) or not isinstance(node.op, Conv2d):
+            return None
+        top, left, bottom, right = (a + b for a, b in zip(before.op.pad, node.op.pad, strict=True))
+        op = replace(node.op, pad=(top, left, bottom, right))
+        return replace(node, op=op, inputs=(*before.inputs, *node.inputs[1:]))
+
+    return absorb(graph, into)
+
+
+def fold_crelu(graph: Graph) -> Graph:
+    """Make concat(x, -x) of a convolution's output the convolution's own.
+
+    Before: `y = Conv2d x w b; n = Neg y; z = Concat y n`. After: `z = Conv2d x [w, -w] [b, -b]`.
+    """
+    draft = Draft(graph)
+    for original in graph.nodes:
+        node = draft.read(original)
+        conv = _crelu_source(graph, node)
+        before = draft.last(conv.output) if conv is not None else None
+        if before is None:
+            draft.nodes.append(node)
+            continue
+        inputs = [before.inputs[0]]
+        for name in before.inputs[1:]:
+            data = draft.data(name)
+            inputs.append(draft.constant(f"{name}_crelu", np.concatenate([data, -data])))
+        draft.swap(before, replace(before, inputs=tuple(inputs), output=node.output))
+        draft.nodes = [n for n in draft.nodes if n.output != node.inputs[1]]
+    return draft.finish()
+
+
+def _crelu_source(graph: Graph, node: Node) -> Node | None:
+    """Return the convolution whose output and its negative `node` joins, and nobody else reads."""
+    if not isinstance(node.op, Concat) or len(node.inputs) != 2:
+        return None
+    source, negative = (graph.producers.get(name) for name in node.inputs)
+    if source is None or negative is None or not isinstance(negative.op, Neg):
+        return None
+    plain = isinstance(source.op, Conv2d) and source.op.activation == "none"
+    same = negative.inputs == (source.output,) and graph.only_consumer(negative.output) is node
+    alone = len(graph.consumers[source.output]) == 2 and source.output not in graph.outputs
+    grouped = isinstance(source.op, Conv2d) and source.op.groups != 1
+    return source if plain and same and alone and not grouped else None
+
+
+def merge_activations(graph: Graph) -> Graph:
+    """Drop a ReLU behind a tensor that is never negative because of a fused ReLU.
+
+    Before: `y = Conv2d(activation=relu) x w; z = Activation(relu) y`. After: `z = y`.
+    """
+
+    def into(_: Draft, before: Node, node: Node) -> Node | None:
+        fused = getattr(before.op, "activation", "none")
+        if not isinstance(node.op, Activation) or node.op.function not in {"relu", "relu6"}:
+            return None
+        return before if fused in {node.op.function, "relu6"} else None
+
+    return absorb(graph, into)
+
+
+NORMALISE: tuple[Pass, ...] = (
+    fold_pad,
+    fold_crelu,
+    fold_batch_norm,
+    fuse_activation,
+    merge_activations,
+)

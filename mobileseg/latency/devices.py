@@ -1,0 +1,230 @@
+"""The devices that published measurements exist for, and what is assumed where none do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mobileseg.latency.solve import Prior
+
+
+@dataclass(frozen=True)
+class Device:
+    """One profile to fit.
+
+    blocks: whether `blocks.csv.gz` has a column `NAME_ms`; otherwise `networks.csv` has rows.
+    donor: the device whose fitted coefficients, scaled to the rows, are the prior.
+    int8_like: where no int8 row exists, the device whose ratios int8 / float32 are taken.
+    speed: float32 arithmetic relative to a Cortex-A76 at 2.4 GHz; a start for the fit, no result.
+    """
+
+    name: str
+    title: str
+    soc: str
+    core: str
+    threads: int
+    runtime: str
+    year: int
+    blocks: bool = False
+    donor: str = ""
+    int8_like: str = ""
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kernel that no public table measures, priced from one that is.
+
+    rate = rate of `like` * share. Every kernel still pays for its bytes and its start.
+    """
+
+    like: str
+    share: float
+    reduction_half: float
+    error_factor: float
+    note: str
+
+
+# Micro-kernels of XNNPACK and Paddle-Lite on Arm: 8 output channels a step (4x8, 6x8). Remainders
+# in pixels are dear only where the kernel computes full tiles; the fit chooses 1 or 4.
+CHANNEL_TILE = 8
+PIXEL_TILES = (1, 4)
+
+# The kernels of mobile blocks, and where their fit starts on a Cortex-A76 at 2.4 GHz:
+# rate, reduction_half, pixels_half. Spread 0.5 (a factor of 1.6) for a rate, a factor of 2 for a
+# half; element-wise kernels have no inner loop, theirs stay at nothing.
+NOTHING = 1e-3
+STARTS: dict[str, tuple[float, float, float]] = {
+    "pointwise": (15.0, 8.0, 5.0),
+    "dense": (15.0, 8.0, 5.0),
+    "depthwise": (7.5, 3.0, 5.0),
+    "hard_swish": (3.0, NOTHING, NOTHING),
+    "hard_sigmoid": (3.0, NOTHING, NOTHING),
+    "global_mean": (3.0, NOTHING, NOTHING),
+    "mul": (3.0, NOTHING, NOTHING),
+    "add": (3.0, NOTHING, NOTHING),
+    "mean_pool": (3.0, NOTHING, NOTHING),
+    "max_pool": (3.0, NOTHING, NOTHING),
+    "concat": (3.0, NOTHING, NOTHING),
+    "softmax": (0.5, NOTHING, NOTHING),
+}
+TILED = frozenset({"pointwise", "dense"})
+
+
+def start(speed: float, kernels: tuple[str, ...]) -> dict[str, Prior]:
+    """The prior of a device with blocks of its own.
+
+    Bandwidths are those of a big core's second cache (about 16 bytes a cycle) and of LPDDR4.
+    """
+    prior = {
+        "bandwidth_gb_per_s": Prior(40.0 * speed, 0.3),
+        "dram_ratio": Prior(2.0, 0.5),
+        "cache_kb": Prior(1000.0, 0.5),
+        "overlap": Prior(0.5, 1.0),
+        "overhead_us": Prior(1.0, 1.0),
+    }
+    for kernel in kernels:
+        rate, reduction, pixels = STARTS[kernel]
+        loose = 0.7 if reduction > NOTHING else 0.01
+        prior[f"{kernel}.giga_per_s"] = Prior(rate * speed, 0.5)
+        prior[f"{kernel}.reduction_half"] = Prior(reduction, loose)
+        prior[f"{kernel}.pixels_half"] = Prior(pixels, loose)
+    return prior
+
+
+_INDIRECT = "the same micro-kernel as an undilated one, reading rows that lie further apart"
+_COPY = "a copy: one call of memcpy per position, else bandwidth"
+
+RELATIONS: dict[str, Relation] = {
+    "dilated": Relation("dense", 0.9, 8.0, 1.6, _INDIRECT),
+    "grouped": Relation("dense", 0.5, 8.0, 2.0, "one small product per group"),
+    "depthwise_dilated": Relation("depthwise", 0.8, 3.0, 1.8, _INDIRECT),
+    "transposed": Relation("dense", 0.7, 8.0, 2.0, "one convolution per phase of the stride"),
+    "relu": Relation("add", 1.0, 0.0, 1.6, "element-wise"),
+    "neg": Relation("add", 1.0, 0.0, 1.6, "element-wise"),
+    "sigmoid": Relation("hard_swish", 0.3, 0.0, 2.0, "an exponential and a division"),
+    "max_pool": Relation("mean_pool", 1.0, 0.0, 1.6, "a comparison in place of an addition"),
+    "concat": Relation("mul", 1.0, 4.0, 1.8, _COPY),
+    "pad": Relation("mul", 1.0, 4.0, 1.8, _COPY),
+    "crop": Relation("mul", 1.0, 4.0, 1.8, _COPY),
+    "depth_to_space": Relation("mul", 1.0, 8.0, 2.0, "a copy in short pieces"),
+    "resize_bilinear": Relation("mul", 0.3, 4.0, 2.0, "four reads and three blends an element"),
+    "resize_nearest": Relation("mul", 0.5, 16.0, 2.5, "not delegated: a call per position"),
+    "softmax": Relation("hard_swish", 0.1, 8.0, 2.5, "two passes and an exponential"),
+    "argmax": Relation("hard_swish", 0.1, 8.0, 2.5, "not delegated: a comparison at a time"),
+    "quantize": Relation("mul", 0.5, 0.0, 2.0, "element-wise with rounding"),
+    "dequantize": Relation("mul", 0.5, 0.0, 2.0, "element-wise"),
+}
+
+_TFLITE = "TFLite benchmark_model (2.7 era, XNNPACK)"
+_PADDLE = "Paddle-Lite 2.8 to 2.11"
+
+# In the order of fitting: a donor stands before those it gives to.
+DEVICES: tuple[Device, ...] = (
+    Device(
+        "pixel4",
+        "Google Pixel 4",
+        "Snapdragon 855",
+        "Cortex-A76 2.42 GHz (inferred from the profiler's core mask)",
+        1,
+        _TFLITE,
+        2022,
+        blocks=True,
+        int8_like="sd855",
+    ),
+    Device(
+        "pixel1",
+        "Google Pixel",
+        "Snapdragon 821",
+        "Kryo 2.15 GHz (inferred)",
+        1,
+        _TFLITE,
+        2022,
+        blocks=True,
+        int8_like="sd835",
+        speed=0.5,
+    ),
+    Device(
+        "pixel6",
+        "Google Pixel 6",
+        "Tensor G1",
+        "Cortex-X1 2.8 GHz (inferred: faster than a Cortex-A76 can be)",
+        1,
+        _TFLITE,
+        2022,
+        blocks=True,
+        int8_like="sd855",
+        speed=1.5,
+    ),
+    Device(
+        "mi11",
+        "Xiaomi Mi 11",
+        "Snapdragon 888",
+        "Cortex-A78 2.42 GHz (inferred from the profiler's core mask)",
+        1,
+        _TFLITE,
+        2022,
+        blocks=True,
+        int8_like="sd855",
+    ),
+    Device(
+        "sd855",
+        "Snapdragon 855 phone (Xiaomi Mi 9)",
+        "Snapdragon 855",
+        "Cortex-A76 2.84 GHz",
+        1,
+        _PADDLE,
+        2022,
+        donor="pixel4",
+    ),
+    Device(
+        "sd855_4threads",
+        "Snapdragon 855 phone, 4 threads",
+        "Snapdragon 855",
+        "Cortex-A76 2.84 GHz and 3 at 2.42 GHz",
+        4,
+        _PADDLE,
+        2021,
+        donor="sd855",
+        int8_like="sd855",
+    ),
+    Device(
+        "sd865",
+        "Xiaomi Mi 10",
+        "Snapdragon 865",
+        "Cortex-A77 2.84 GHz",
+        1,
+        "Paddle-Lite 2.11",
+        2022,
+        donor="sd855",
+    ),
+    Device(
+        "sd835",
+        "Xiaomi Mi 6",
+        "Snapdragon 835",
+        "Cortex-A73 2.45 GHz",
+        1,
+        "Paddle-Lite 2.11",
+        2022,
+        donor="pixel1",
+    ),
+    Device(
+        "pixel3",
+        "Google Pixel 3, 4 threads",
+        "Snapdragon 845",
+        "Cortex-A75 2.5 to 2.8 GHz",
+        4,
+        "TFLite on Android 10",
+        2020,
+        donor="pixel1",
+    ),
+    Device(
+        "rpi4",
+        "Raspberry Pi 4, 64 bit, 4 threads",
+        "BCM2711",
+        "Cortex-A72 1.5 GHz",
+        4,
+        "XNNPACK",
+        2022,
+        donor="pixel1",
+    ),
+)

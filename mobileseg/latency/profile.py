@@ -1,0 +1,244 @@
+"""A phone as text: what its kernels reach, as a TOML file that people can read and compare.
+
+A profile answers for one device, one runtime and one number of threads; it holds a table of
+coefficients per precision and kernel. `assets/devices/*.toml` are written by the fit from
+published measurements; a person may write one by hand.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from mobileseg.errors import MobilesegError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from pydantic_core.core_schema import CoreSchema
+
+Precision: TypeAlias = Literal["float32", "int8"]
+Basis: TypeAlias = Literal["fitted", "transferred", "assumed"]
+
+
+@dataclass(frozen=True)
+class _Finite:
+    """A finite number no smaller than `least`, or above it; read by pydantic when it validates."""
+
+    least: float
+    open: bool = False
+
+    def __get_pydantic_core_schema__(self, source: type, handler: object) -> CoreSchema:
+        from pydantic_core import core_schema as schema  # noqa: PLC0415
+
+        if source is int:
+            return schema.int_schema(strict=True, ge=int(self.least))
+        if self.open:
+            return schema.float_schema(strict=True, allow_inf_nan=False, gt=self.least)
+        return schema.float_schema(strict=True, allow_inf_nan=False, ge=self.least)
+
+
+Positive: TypeAlias = Annotated[float, _Finite(0.0, open=True)]
+NotNegative: TypeAlias = Annotated[float, _Finite(0.0)]
+Factor: TypeAlias = Annotated[float, _Finite(1.0)]
+Count: TypeAlias = Annotated[int, _Finite(1)]
+
+# pydantic reads this from the dataclasses below: an unknown key is a mistake, not a comment.
+_STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one kernel reaches: the coefficients of `cost.milliseconds`.
+
+    giga_per_s: 1e9 units of work a second at best; a unit is a multiply-add in a convolution and
+        an element elsewhere.
+    reduction_half, pixels_half: the reduction length and the number of output positions at which
+        half of that is reached; 0 where short loops cost nothing.
+    channel_tile, pixel_tile: output channels and positions come in steps of this many; a remainder
+        costs a whole step.
+    error_factor: nine of ten layers of this kernel lie within ms / factor and ms * factor.
+    basis: "fitted" to measurements of this device, "transferred" from another device or precision
+        by a measured ratio, "assumed" from a relation that `note` states.
+    """
+
+    giga_per_s: Positive
+    reduction_half: NotNegative
+    pixels_half: NotNegative
+    channel_tile: Count
+    pixel_tile: Count
+    error_factor: Factor
+    basis: Basis
+    note: str
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+
+@dataclass(frozen=True)
+class FitError:
+    """How well the fit foretold measurements that it had not seen.
+
+    factor: nine of ten networks lie within ms / factor and ms * factor.
+    check: what was left out ("family": each kind of block or network in turn).
+    """
+
+    check: str
+    rows: Count
+    median_percent: NotNegative
+    mean_percent: NotNegative
+    p90_percent: NotNegative
+    spearman: Annotated[float, _Finite(-1.0)]
+    factor: Factor
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """One precision of a device.
+
+    bandwidth_gb_per_s: bytes an operator reads and writes that stay in the caches.
+    dram_gb_per_s: the same where the operator's data is far larger than `cache_kb`.
+    overlap: 1 where arithmetic and memory traffic add up; towards infinity one hides the other.
+    overhead_us: cost of starting one operator.
+    """
+
+    basis: Basis
+    note: str
+    bandwidth_gb_per_s: Positive
+    dram_gb_per_s: Positive
+    cache_kb: Positive
+    overlap: Factor
+    overhead_us: NotNegative
+    error: FitError
+    kernels: dict[str, Kernel]
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """A device, its runtime and thread count, and the coefficients per precision.
+
+    fuses: operators that the runtime folds into the next one and that therefore take no time.
+    source: where the measurements came from.
+    """
+
+    name: str
+    title: str
+    soc: str
+    core: str
+    threads: Count
+    runtime: str
+    year: Count
+    source: tuple[str, ...]
+    fuses: tuple[Literal["pad"], ...]
+    float32: Coefficients
+    int8: Coefficients | None = None
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    def coefficients(self, precision: Precision) -> Coefficients:
+        """The table of one precision. Raises MobilesegError if the device has none."""
+        found = self.float32 if precision == "float32" else self.int8
+        if found is None:
+            raise MobilesegError(
+                f"device {self.name}: has no {precision} coefficients; price the float32 network, "
+                f"or add an [{precision}] table to the profile"
+            )
+        return found
+
+
+def profiles(folder: Path) -> dict[str, Path]:
+    """Return the profiles in a folder by name, in order of name."""
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_profile(path: Path) -> DeviceProfile:
+    """Read and check a profile. Raises one MobilesegError that lists every mistake."""
+    import json  # noqa: PLC0415
+
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+
+    table = _read(path)
+    try:
+        # Through JSON: there, strict means that a table is a dataclass and 1 is not "1".
+        profile = TypeAdapter(DeviceProfile).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        lines = [_mistake(detail) for detail in error.errors()]
+        raise MobilesegError("\n".join(f"{path.name}: {line}" for line in lines)) from None
+    mistakes = _contradictions(profile, path)
+    if mistakes:
+        raise MobilesegError("\n".join(f"{path.name}: {line}" for line in mistakes))
+    return profile
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise MobilesegError(f"{path.name}: is not UTF-8 text; write the profile as TOML") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MobilesegError(f"{path.name}: is not TOML: {error}") from None
+
+
+def _mistake(detail: ErrorDetails) -> str:
+    key = ".".join(map(str, detail["loc"])) or "the file"
+    if detail["type"] == "missing":
+        return f"{key}: is missing; add it"
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key}: is no key of a profile; remove it or mend its name"
+    message = detail["msg"].removeprefix("Input ")
+    return f"{key} = {detail['input']!r}: {message}"
+
+
+def _contradictions(profile: DeviceProfile, path: Path) -> list[str]:
+    lines = []
+    if profile.name != path.stem:
+        lines.append(f"name = {profile.name!r}: must be the file's, {path.stem!r}")
+    if not profile.source:
+        lines.append("source: is empty; say where the measurements come from")
+    for precision, table in (("float32", profile.float32), ("int8", profile.int8)):
+        if table is None:
+            continue
+        for name in sorted(table.kernels.keys() - KERNELS.keys()):
+            known = ", ".join(KERNELS)
+            lines.append(f"{precision}.kernels.{name}: is no kernel; there are: {known}")
+        if table.dram_gb_per_s > table.bandwidth_gb_per_s:
+            lines.append(
+                f"{precision}.dram_gb_per_s = {table.dram_gb_per_s}: is above bandwidth_gb_per_s = "
+                f"{table.bandwidth_gb_per_s}; memory is not faster than the caches before it"
+            )
+    return lines
+
+
+# Every kernel that can have a price, and what a unit of its work is. `reduction` is what
+# `reduction_half` is compared with.
+KERNELS: dict[str, str] = {
+    "pointwise": "1x1 convolution: MACs; reduction = input channels",
+    "dense": "convolution: MACs; reduction = input channels * kernel",
+    "dilated": "dilated convolution: MACs; reduction = input channels * kernel",
+    "grouped": "grouped convolution: MACs; reduction = input channels of a group * kernel",
+    "depthwise": "depthwise convolution: MACs; reduction = kernel",
+    "depthwise_dilated": "dilated depthwise convolution: MACs; reduction = kernel",
+    "transposed": "transposed convolution: MACs; reduction = input channels * kernel / stride",
+    "relu": "relu or relu6 alone: elements; reduction = 1",
+    "sigmoid": "sigmoid: elements; reduction = 1",
+    "hard_swish": "hard swish: elements; reduction = 1",
+    "hard_sigmoid": "hard sigmoid: elements; reduction = 1",
+    "neg": "minus: elements; reduction = 1",
+    "add": "addition: elements; reduction = 1",
+    "mul": "multiplication: elements; reduction = 1",
+    "concat": "concatenation: elements; reduction = channels",
+    "pad": "zero padding: elements; reduction = channels",
+    "crop": "crop: elements; reduction = channels",
+    "depth_to_space": "depth to space: elements; reduction = output channels",
+    "max_pool": "maximum pooling: elements * window; reduction = window",
+    "mean_pool": "mean pooling: elements * window; reduction = window",
+    "global_mean": "mean over the picture: input elements; reduction = height * width",
+    "resize_bilinear": "bilinear resize: output elements; reduction = channels",
+    "resize_nearest": "nearest resize: output elements; reduction = channels",
+    "softmax": "softmax: elements; reduction = channels",
+    "argmax": "argmax: input elements; reduction = channels",
+    "quantize": "float to integer, or integer to integer: elements; reduction = 1",
+    "dequantize": "integer to float: elements; reduction = 1",
+}

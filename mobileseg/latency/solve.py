@@ -1,0 +1,206 @@
+"""Coefficients from measurements: least squares on the logarithm of milliseconds.
+
+Every coefficient is fitted as a logarithm, so none can turn negative, and starts from a prior that
+holds it where the measurements say nothing. A row is a block or a network: the sum of its operators
+by the formula of `cost`, which is the formula of the price.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileseg.latency.cost import Features, arithmetic_ms, combine_ms, filled_work, memory_ms
+
+Floats = NDArray[np.float64]
+
+# What every operator of a device shares, then what each kernel has of its own.
+SHARED = ("bandwidth_gb_per_s", "dram_ratio", "cache_kb", "overlap", "overhead_us")
+OWN = ("giga_per_s", "reduction_half", "pixels_half")
+
+# A row further off than this (as a logarithm) counts less and less: tables have slips.
+ROBUST = 0.15
+# Spread of a row that the formula is not expected to explain.
+NOISE = 0.05
+# Rows of one family that carry independent news.
+ENOUGH = 60.0
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where a coefficient starts, and the logarithm by which it may differ without evidence."""
+
+    value: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Operators of all rows side by side; `row` says which row each belongs to.
+
+    filled: work with its tiles filled up. worth: how much a row weighs among those of its family.
+    """
+
+    kernels: tuple[str, ...]
+    kernel: NDArray[np.intp]
+    row: NDArray[np.intp]
+    filled: Floats
+    reduction: Floats
+    pixels: Floats
+    nbytes: Floats
+    ms: Floats
+    worth: Floats
+
+    def subset(self, keep: NDArray[np.bool_]) -> Problem:
+        """The problem of some of the rows."""
+        number = np.cumsum(keep) - 1
+        part = self.operators(keep[self.row])
+        return replace(part, row=number[part.row], ms=self.ms[keep], worth=self.worth[keep])
+
+    def operators(self, chosen: NDArray[np.bool_]) -> Problem:
+        """The same rows with some of their operators only."""
+        columns = ("kernel", "row", "filled", "reduction", "pixels", "nbytes")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured block or network: its operators, its family, its time."""
+
+    operators: Sequence[Features]
+    family: str
+    ms: float
+
+
+def problem(samples: Sequence[Sample], tiles: Mapping[str, tuple[int, int]]) -> Problem:
+    """Gather samples; `tiles` holds the (channel, pixel) tile of every kernel in them."""
+    kernels = tuple(tiles)
+    index = {name: i for i, name in enumerate(kernels)}
+    flat = [(i, op) for i, sample in enumerate(samples) for op in sample.operators]
+
+    def column(name: str) -> Floats:
+        return np.array([getattr(op, name) for _, op in flat], np.float64)
+
+    kernel = np.array([index[op.kernel] for _, op in flat], np.intp)
+    wide, long = np.array([tiles[name] for name in kernels], np.float64).T
+    return Problem(
+        kernels,
+        kernel,
+        np.array([i for i, _ in flat], np.intp),
+        filled_work(
+            column("work"), column("pixels"), column("channels"), long[kernel], wide[kernel]
+        ),
+        column("reduction"),
+        column("pixels"),
+        column("nbytes"),
+        np.array([sample.ms for sample in samples], np.float64),
+        _worth([sample.family for sample in samples]),
+    )
+
+
+def _worth(families: Sequence[str]) -> Floats:
+    """Rows of one family err together, so a thousand of them say no more than `ENOUGH`."""
+    count = Counter(families)
+    return np.array([min(1.0, ENOUGH / count[family]) for family in families], np.float64)
+
+
+def names(kernels: Sequence[str]) -> tuple[str, ...]:
+    """The coefficients' names, in the order of the vector that is fitted."""
+    return (*SHARED, *(f"{kernel}.{own}" for kernel in kernels for own in OWN))
+
+
+def operators_ms(data: Problem, theta: Floats) -> Floats:
+    """Milliseconds per operator for the logarithms `theta`."""
+    shared = np.exp(theta[: len(SHARED)])
+    own = np.exp(theta[len(SHARED) :]).reshape(-1, len(OWN))[data.kernel]
+    bandwidth, ratio, cache, overlap, overhead = map(float, shared)
+    arithmetic = arithmetic_ms(
+        data.filled, data.reduction, data.pixels, own[:, 0], own[:, 1], own[:, 2]
+    )
+    ones = np.ones_like(data.nbytes)
+    memory = memory_ms(
+        data.nbytes, ones * bandwidth, ones * (bandwidth / (1.0 + ratio)), ones * cache
+    )
+    together: Floats = combine_ms(arithmetic, memory, 1.0 + overlap, overhead)
+    return together
+
+
+def rows_ms(data: Problem, theta: Floats) -> Floats:
+    """Milliseconds per row."""
+    return np.bincount(data.row, operators_ms(data, theta), len(data.ms)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The coefficients' logarithms, what is left unexplained, and which of them the rows tell.
+
+    seen: the rows narrowed the coefficient to less than half of its prior's spread.
+    """
+
+    theta: Floats
+    cost: float
+    seen: NDArray[np.bool_]
+
+
+def solve(data: Problem, prior: Mapping[str, Prior], steps: int = 40) -> Solution:
+    """Return the coefficients that explain the rows best: Levenberg-Marquardt, robust weights."""
+    order = names(data.kernels)
+    centre = np.log([prior[name].value for name in order])
+    spread = np.array([prior[name].sigma for name in order])
+    theta, damping = centre.copy(), 1e-3
+    cost = _cost(data, theta, centre, spread)
+    normal = np.diag(1.0 / spread**2)
+    for _ in range(steps):
+        jacobian, residual, weight = _linear(data, theta)
+        scaled = jacobian * weight[:, None]
+        normal = scaled.T @ jacobian + np.diag(1.0 / spread**2)
+        gradient = scaled.T @ residual + (theta - centre) / spread**2
+        before = cost
+        while damping < 1e8:
+            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -gradient)
+            trial = theta + np.clip(step, -1.0, 1.0)
+            changed = _cost(data, trial, centre, spread)
+            if changed < cost:
+                theta, cost, damping = trial, changed, damping / 5.0
+                break
+            damping *= 4.0
+        if before - cost < 1e-7 * max(1.0, before):
+            break
+    left = np.sqrt(np.diag(np.linalg.inv(normal)))
+    return Solution(theta, cost, left < spread / 2.0)
+
+
+def _cost(data: Problem, theta: Floats, centre: Floats, spread: Floats) -> float:
+    """Cauchy's loss of the rows' logarithms, and the distance from the prior."""
+    residual = np.log(rows_ms(data, theta) / data.ms)
+    loss = (data.worth * np.log1p((residual / ROBUST) ** 2)).sum() * (ROBUST / NOISE) ** 2
+    return float(loss + (((theta - centre) / spread) ** 2).sum()) / 2.0
+
+
+def _linear(data: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
+    """Jacobian of the rows' logarithms, their residuals and weights."""
+    operators = operators_ms(data, theta)
+    count = len(data.ms)
+    total = np.bincount(data.row, operators, count)
+    residual = np.log(total / data.ms)
+    weight = data.worth / (NOISE**2 * (1.0 + (residual / ROBUST) ** 2))
+    jacobian = np.zeros((count, len(theta)))
+    for i in range(len(theta)):
+        shift = theta.copy()
+        shift[i] += _STEP
+        kernel = (i - len(SHARED)) // len(OWN)
+        touched = data.kernel == kernel if kernel >= 0 else np.ones(len(operators), bool)
+        if not touched.any():
+            continue
+        part = data.operators(touched)
+        change = np.bincount(part.row, operators_ms(part, shift) - operators[touched], count)
+        jacobian[:, i] = change / (_STEP * total)
+    return jacobian, residual, weight
+
+
+# Small against the curvature of a logarithm, large against rounding.
+_STEP = 1e-5

@@ -1,0 +1,130 @@
+"""The answer to "how long does it take": a row per operator, and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import exp, log, sqrt
+from typing import Any, Literal, TypeAlias
+
+from mobileseg.graph.ops import Shape
+from mobileseg.latency.profile import Basis, DeviceProfile
+
+Bound: TypeAlias = Literal["arithmetic", "memory", "overhead", "folded"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator of the file. Bytes are activations and constants read plus output written.
+
+    low_ms, high_ms: nine of ten layers of this kind lie between. bound "folded" takes no time at
+    run time: `note` says why.
+    """
+
+    index: int
+    layer: str
+    kind: str
+    kernel: str
+    input_shapes: tuple[Shape, ...]
+    output_shape: Shape
+    macs: int
+    params: int
+    bytes_moved: int
+    ms: float
+    low_ms: float
+    high_ms: float
+    share: float
+    bound: Bound
+    basis: Basis
+    note: str
+
+
+@dataclass(frozen=True)
+class KindSum:
+    """All operators of one kernel."""
+
+    kernel: str
+    count: int
+    ms: float
+    share: float
+    macs: int
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """The rows in running order, and what the device they were priced for is."""
+
+    rows: tuple[Row, ...]
+    profile: DeviceProfile
+    factor: float
+
+    @property
+    def ms(self) -> float:
+        """Estimated time of one inference."""
+        return sum(row.ms for row in self.rows)
+
+    @property
+    def low_ms(self) -> float:
+        """Nine of ten networks lie between this and `high_ms`."""
+        return self.ms / self._spread
+
+    @property
+    def high_ms(self) -> float:
+        """The band's upper end."""
+        return self.ms * self._spread
+
+    @property
+    def _spread(self) -> float:
+        """The network's own error, widened by the share of kernels that were not fitted.
+
+        Errors of one kernel go together; those of different kernels are independent.
+        """
+        total = self.ms
+        if not total:
+            return self.factor
+        doubts: dict[str, float] = {}
+        for row in self.rows:
+            if row.basis == "assumed" and row.ms:
+                doubt = log(row.high_ms / row.ms) * row.ms / total
+                doubts[row.kernel] = doubts.get(row.kernel, 0.0) + doubt
+        return exp(sqrt(log(self.factor) ** 2 + sum(doubt**2 for doubt in doubts.values())))
+
+    def by_kind(self) -> tuple[KindSum, ...]:
+        """Sums per kernel, longest first."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.kernel, []).append(row)
+        sums = [_sum(kernel, rows) for kernel, rows in groups.items()]
+        return tuple(sorted(sums, key=lambda group: -group.ms))
+
+    def top(self, n: int) -> tuple[Row, ...]:
+        """The n longest rows, longest first."""
+        return tuple(sorted(self.rows, key=lambda row: -row.ms)[:n])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data for JSON; units stand in the keys."""
+        profile = self.profile
+        return {
+            "device": profile.name,
+            "title": profile.title,
+            "soc": profile.soc,
+            "core": profile.core,
+            "threads": profile.threads,
+            "runtime": profile.runtime,
+            "source": list(profile.source),
+            "ms": self.ms,
+            "low_ms": self.low_ms,
+            "high_ms": self.high_ms,
+            "rows": [asdict(row) for row in self.rows],
+            "by_kind": [asdict(group) for group in self.by_kind()],
+        }
+
+
+def _sum(kernel: str, rows: Sequence[Row]) -> KindSum:
+    return KindSum(
+        kernel,
+        len(rows),
+        sum(row.ms for row in rows),
+        sum(row.share for row in rows),
+        sum(row.macs for row in rows),
+    )

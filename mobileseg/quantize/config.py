@@ -1,0 +1,18 @@
+"""What a recipe may say about int8. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from mobileseg.validate import Table
+
+
+@dataclass(frozen=True)
+class QuantizeConfig(Table):
+    """Post-training quantization. `images`: how many of the training split calibrate ranges."""
+
+    # Ranges settle within a few dozen pictures; more only cost time.
+    images: Annotated[int, Gt(0)] = 64

@@ -1,0 +1,212 @@
+"""TOML recipes to frozen dataclasses: a base network and named steps; every mistake listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Len
+
+from mobileseg.errors import MobilesegError, unknown
+from mobileseg.files import shipped
+from mobileseg.nets.blocks import Positive
+from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.slim.steps import Actions
+from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
+from mobileseg.validate import Table, parse
+
+# A run's or step's name is a folder's: nothing that climbs, hides or needs quoting.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Actions):
+    """One rung of the ladder: the actions of `slim.steps.Actions`, and how it is trained.
+
+    parent (key `from`): the step that it starts from; by default the one above.
+    train: false for a rung that is only counted and priced; its children inherit through it.
+    epochs, lr: instead of those of [train].
+    """
+
+    name: str
+    # The key is `from`, a word that Python keeps for itself.
+    parent: str | None = field(default=None, metadata={"key": "from"})
+    train: bool = True
+    epochs: Annotated[int, Gt(0)] | None = None
+    lr: Annotated[float, Gt(0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Table):
+    """A ladder of networks, its data, and how it is trained and quantized.
+
+    net: a name of the zoo. image_size: (height, width) of the base. weights: a name in
+    assets/weights, or the path of a .safetensors file beside the recipe. devices: the phones that
+    every rung is priced for; the first one judges.
+    """
+
+    name: str
+    net: str
+    image_size: tuple[Positive, Positive]
+    weights: str | None = None
+    seed: Annotated[int, Ge(0)] = 0
+    devices: Annotated[tuple[str, ...], Len(1)] = ("pixel4",)
+    data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    step: Annotated[tuple[Step, ...], Len(1)]
+
+    def __getitem__(self, name: str) -> Step:
+        for step in self.step:
+            if step.name == name:
+                return step
+        raise unknown(self.name, "step", name, (step.name for step in self.step))
+
+    def parent(self, step: Step) -> Step | None:
+        """The step that `step` starts from; None for the base."""
+        if step.parent is not None:
+            return self[step.parent]
+        position = self.step.index(step)
+        return self.step[position - 1] if position else None
+
+    def training(self, step: Step) -> TrainConfig:
+        """How this step is trained."""
+        changed = {"epochs": step.epochs, "lr": step.lr}
+        given = {key: value for key, value in changed.items() if value is not None}
+        return dataclasses.replace(self.train, **given)  # type: ignore[arg-type]
+
+    def with_data(self, root: Path | None) -> Recipe:
+        """Return the recipe with another data.root, if one is given."""
+        if root is None:
+            return self
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, root=root.resolve()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data that `read_recipe_data` takes back."""
+        plain = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        for step in plain["step"]:
+            step["from"] = step.pop("parent")
+        return _without_none(plain)  # type: ignore[no-any-return]
+
+    def digest(self) -> str:
+        """A short hash of all that the recipe says, but for where the data lies."""
+        plain = self.as_dict()
+        plain["data"].pop("root")
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with mobileseg, by name."""
+    return {path.stem: path for path in sorted(shipped("recipes").glob("*.toml"))}
+
+
+def recipe_path(given: str) -> Path:
+    """Return the file of a path or of a shipped recipe's name."""
+    path = Path(given)
+    if path.is_file():
+        return path
+    known = shipped_recipes()
+    if given not in known:
+        raise unknown(f"{given}: there is no such file", "shipped recipe", given, known)
+    return known[given]
+
+
+def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | None = None) -> Recipe:
+    """Return the recipe of a path or of a shipped one's name.
+
+    overrides: `key.key=value`, the value as TOML or a bare word. `data_root` replaces data.root;
+    a relative data.root in the file is relative to the file. Raises MobilesegError that lists
+    every mistake.
+    """
+    path = recipe_path(given)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MobilesegError(f"{path}: is no TOML: {error}") from None
+    except OSError as error:
+        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
+    for override in overrides:
+        _override(table, override)
+    recipe = read_recipe_data(table, str(path))
+    weights = recipe.weights
+    if weights is not None and weights.endswith(".safetensors"):
+        weights = str((path.resolve().parent / weights).resolve())
+    recipe = dataclasses.replace(recipe, weights=weights)
+    return recipe.with_data(data_root or path.resolve().parent / recipe.data.root)
+
+
+def read_recipe_data(table: object, where: str) -> Recipe:
+    """Return the recipe of plain data. Raises MobilesegError that lists every mistake."""
+    renamed = table
+    if isinstance(table, Mapping) and isinstance(table.get("step"), list):
+        renamed = {**table, "step": [_rename_from(entry) for entry in table["step"]]}
+    recipe = parse(Recipe, renamed, where)
+    mistakes = _mistakes(recipe)
+    if mistakes:
+        raise MobilesegError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
+    return recipe
+
+
+def _rename_from(entry: object) -> object:
+    if not isinstance(entry, Mapping):
+        return entry
+    # `parent` is only the field's name: as a key it stays unknown.
+    swap = {"from": "parent", "parent": "parent (write from)"}
+    return {swap.get(key, key): value for key, value in entry.items()}
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise MobilesegError(f"--set {override}: is not of the form key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        below = table.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise MobilesegError(f"--set {override}: {part!r} is no table")
+        table = below
+    table[last] = value
+
+
+def _mistakes(recipe: Recipe) -> list[str]:
+    """Return what the types alone cannot say, each with its place."""
+    found = []
+    names = [step.name for step in recipe.step]
+    places = [("name", recipe.name), *((f"step[{i}].name", n) for i, n in enumerate(names, 1))]
+    for place, name in places:
+        if not _NAME.fullmatch(name):
+            found.append(
+                f"{place}: {name!r} is no folder's name; letters, digits, '.', '_' and '-', "
+                "64 at most, the first a letter or digit"
+            )
+    for number, step in enumerate(recipe.step, 1):
+        if names.index(step.name) != number - 1:
+            found.append(
+                f"step[{number}].name: {step.name!r} is taken by step[{names.index(step.name) + 1}]"
+            )
+        above = names[: number - 1]
+        if step.parent is not None and step.parent not in above:
+            known = ", ".join(above) or "none"
+            wrong = f"{step.parent!r} is no step above this one; there are: {known}"
+            found.append(f"step[{number}].from: {wrong}")
+    return found

@@ -1,0 +1,223 @@
+"""Facts about networks as tables that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+Facts = Mapping[str, Any]
+
+_TOP = 10
+
+
+def ladder_table(steps: Sequence[Facts], test: str = "") -> Table:
+    """Return the ladder: a row per step, what it costs, what it reaches, what it changed."""
+    table = Table(title="The ladder", title_justify="left", caption_justify="left")
+    table.add_column("step", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    for name in ("input", "params", "MMAC", "float32", "int8"):
+        table.add_column(name, justify="right", no_wrap=True)
+    devices = list(steps[0]["estimated_ms"])
+    for name in devices:
+        table.add_column(f"{name} ms\nfloat32", justify="right", no_wrap=True)
+        table.add_column(f"{name} ms\nint8", justify="right", no_wrap=True)
+    for name in ("inherited", "mIoU\nfloat", "mIoU\nint8", "vs from", "vs base"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for step in steps:
+        cells = [
+            step["step"],
+            step["parent"] or "-",
+            "x".join(map(str, step["image_size"])),
+            f"{step['params'] / 1e6:.3f} M",
+            f"{step['macs'] / 1e6:.1f}",
+            size(step["float32_bytes"]),
+            size(step["int8_bytes"]),
+        ]
+        for name in devices:
+            estimates = step["estimated_ms"][name]
+            cells += [_band(estimates.get(precision)) for precision in ("float32", "int8")]
+        flag = " *" if step["saves_no_time"] else ""
+        cells[0] += flag
+        share = step.get("inherited_share")
+        cells.append("-" if share is None else f"{100 * share:.0f} %")
+        cells += [_number(step.get(key)) for key in ("miou_percent", "miou_int8_percent")]
+        cells += [_signed(step.get(key)) for key in ("change_parent_points", "change_base_points")]
+        table.add_row(*cells)
+    notes = [test] if test else []
+    if any(step["saves_no_time"] for step in steps):
+        notes.append("* saves MACs, but by the estimate no time")
+    table.caption = "\n".join(notes) or None
+    return table
+
+
+def latency_tables(pricing: Facts, measured: Facts | None = None) -> list[Table]:
+    """Return benchmark_model's three blocks: run order, top by time, sum by kind."""
+    rows = pricing["rows"]
+    top = sorted(rows, key=lambda row: -row["ms"])[:_TOP]
+    blocks = [
+        _latency_rows("Run order", rows, measured),
+        _latency_rows(f"Top {len(top)} by time", top, measured),
+    ]
+    kinds = Table(title="Sum by kind", title_justify="left")
+    kinds.add_column("kind", no_wrap=True)
+    for name in ("count", "MMAC", "ms", "share"):
+        kinds.add_column(name, justify="right", no_wrap=True)
+    for kind in pricing["by_kind"]:
+        kinds.add_row(
+            kind["kernel"],
+            str(kind["count"]),
+            f"{kind['macs'] / 1e6:.2f}",
+            f"{kind['ms']:.3f}",
+            f"{100 * kind['share']:.1f} %",
+        )
+    return [*blocks, kinds]
+
+
+def _latency_rows(title: str, rows: Sequence[Facts], measured: Facts | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("#", "layer", "kind"):
+        table.add_column(name, no_wrap=True)
+    names = ["input", "output", "MMAC", "params", "KB moved", "ms", "90 % band", "share"]
+    if measured is not None:
+        names.append("measured ms")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by", no_wrap=True)
+    for row in rows:
+        cells = [
+            str(row["index"]),
+            row["layer"],
+            row["kernel"],
+            _shape(row["input_shapes"][0]),
+            _shape(row["output_shape"]),
+            f"{row['macs'] / 1e6:.2f}",
+            f"{row['params']:,}",
+            f"{row['bytes_moved'] / 1024:.1f}",
+            f"{row['ms']:.3f}",
+            f"{row['low_ms']:.3f}-{row['high_ms']:.3f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        if measured is not None:
+            cells.append(_measured(measured, row["index"]))
+        table.add_row(*cells, row["bound"])
+    return table
+
+
+def _measured(measured: Facts, index: int) -> str:
+    found = measured["operators_ms"][index]
+    return f"{found:.3f}" if isinstance(found, float) else found or "-"
+
+
+def scores_table(executors: Sequence[Facts], title: str) -> Table:
+    """Return executors side by side: a column each, a row per figure, in percent."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for each in executors:
+        table.add_column(each["executor"], justify="right")
+    for key, label in _FIGURES.items():
+        values = [each["scores"].get(key) for each in executors]
+        if any(value is not None for value in values):
+            table.add_row(label, *map(_number, values))
+    for name in executors[0]["scores"]["iou_percent"]:
+        values = [each["scores"]["iou_percent"].get(name) for each in executors]
+        table.add_row(f"IoU {name}", *map(_number, values))
+    agreements = [_number(100 * each["agreement"]) for each in executors]
+    table.add_row("pixels called as the float net", *agreements)
+    return table
+
+
+_FIGURES = {
+    "miou_percent": "mIoU, class mean over the data set",
+    "foreground_iou_percent": "foreground IoU over the data set",
+    "foreground_iou_per_image_percent": "foreground IoU, mean over images",
+    "accuracy_percent": "pixel accuracy",
+    "boundary_f_percent": "boundary F-score",
+}
+
+
+def exports_table(files: Sequence[Facts]) -> Table:
+    """Return the written files: size, what the runtime made of them, how exact they are."""
+    table = Table(title="Exported", title_justify="left")
+    table.add_column("file", overflow="fold")
+    for name in ("size", "operators", "checked in", "exactness"):
+        table.add_column(name, justify="right")
+    for each in files:
+        check = each["check"]
+        table.add_row(
+            each["path"],
+            size(each["bytes"]),
+            str(check["operators"]),
+            check["runtime"],
+            _exact(check),
+        )
+    return table
+
+
+def _exact(check: Facts) -> str:
+    if check.get("relative_error") is not None:
+        return f"{check['relative_error']:.1e} relative"
+    share = 100 * check["share_within_one_step"]
+    return f"{share:.2f} % within 1 step, at most {check['max_steps']:g}"
+
+
+def size(count: int) -> str:
+    """Return bytes as people read them."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
+
+
+def _band(estimate: Facts | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate['ms']:.2f} ({estimate['low_ms']:.2f}-{estimate['high_ms']:.2f})"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape[1:]))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def latency_lines(priced: Facts, done: Facts) -> list[str]:
+    """Return what stands under the tables: totals, device, runtime, threads, sources."""
+    total = f"{priced['ms']:.2f} ms ({priced['low_ms']:.2f}-{priced['high_ms']:.2f})"
+    lines = [
+        f"{done['network']} {done['precision']} on {priced['title']}: estimated {total}; "
+        f"{done['macs'] / 1e6:.1f} MMAC, {done['params'] / 1e6:.3f} M parameters",
+        f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
+        f"{priced['threads']} thread(s), {priced['runtime']}",
+        *(f"source: {source}" for source in priced["source"]),
+    ]
+    measured = done.get("measured")
+    if measured is not None:
+        times = f"{measured['median_ms']:.2f} ms median, {measured['p90_ms']:.2f} ms p90"
+        how = f"{measured['runs']} runs, {measured['threads']} thread(s), {measured['how']}"
+        lines.append(f"measured here: {times}, {how}")
+    return lines
+
+
+def devices_table(rows: Sequence[Facts]) -> Table:
+    """Return the devices with the error of their figures, as cross-validation found it."""
+    table = Table(title="Devices", title_justify="left")
+    for name in ("name", "title", "core", "runtime"):
+        table.add_column(name)
+    for name in ("threads", "float32", "int8"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        errors = [_fit_error(row[precision]) for precision in ("float32", "int8")]
+        words = [row[key] for key in ("name", "title", "core", "runtime")]
+        table.add_row(*words, str(row["threads"]), *errors)
+    return table
+
+
+def _fit_error(fit: Facts | None) -> str:
+    if fit is None:
+        return "-"
+    return f"{fit['basis']}, median error {fit['median_error_percent']:.1f} %"

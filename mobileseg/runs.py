@@ -1,0 +1,150 @@
+"""A run's folder and the name of every file in it.
+
+`runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `weights.safetensors`,
+`train.jsonl`, `checkpoint.safetensors`, `report.json`, `export/`, `latency/`;
+`runs/NAME/report.json` the ladder's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobileseg.errors import MobilesegError
+from mobileseg.files import read_json, write_atomic, write_json
+from mobileseg.nets.spec import NetSpec, read_spec
+from mobileseg.recipe import Recipe, read_recipe_data
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One step's folder. Its files are read and written here and nowhere else."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """`NAME/STEP`, as people name it."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def report_path(self) -> Path:
+        return self.folder / "report.json"
+
+    @property
+    def export_folder(self) -> Path:
+        return self.folder / "export"
+
+    @property
+    def latency_folder(self) -> Path:
+        return self.folder / "latency"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights are there."""
+        return self.weights_path.is_file()
+
+    def recipe(self) -> Recipe:
+        """The recipe as used. Raises MobilesegError naming the damaged file."""
+        path = self.folder / "recipe.json"
+        return read_recipe_data(read_json(path), str(path))
+
+    def spec(self) -> NetSpec:
+        """The network. Raises MobilesegError naming the damaged file."""
+        path = self.folder / "net.json"
+        return read_spec(read_json(path), str(path))
+
+    def begin(self, recipe: Recipe, spec: NetSpec) -> None:
+        """Write what the run will be made of."""
+        write_json(self.folder / "recipe.json", recipe.as_dict())
+        write_json(self.folder / "net.json", spec.as_dict())
+
+    def save_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Write the weights; what a checkpoint held is no longer needed."""
+        from safetensors.torch import save  # noqa: PLC0415
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        write_atomic(self.weights_path, save(tensors))
+        self.checkpoint_path.unlink(missing_ok=True)
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """Read the weights. Raises MobilesegError where there are none or they are damaged."""
+        return read_weights(self.weights_path)
+
+    def report(self) -> dict[str, Any]:
+        """The step's figures, or nothing before it was finished."""
+        if not self.report_path.is_file():
+            return {}
+        found = read_json(self.report_path)
+        if not isinstance(found, dict):
+            raise MobilesegError(f"{self.report_path}: is no report; delete it and run again")
+        return found
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises MobilesegError where it is missing or damaged."""
+    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    if not path.is_file():
+        raise MobilesegError(f"{path}: there are no weights; train first (mobileseg slim RECIPE)")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise MobilesegError(f"{path}: is no readable safetensors file ({error})") from None
+
+
+def ladder_folder(runs: Path, recipe: Recipe) -> Path:
+    """Return the folder of all the recipe's steps."""
+    return runs / recipe.name
+
+
+def find_run(given: str, runs: Path = RUNS) -> Run:
+    """Return the run that a person names: a step's folder, a ladder's (its last trained step), or
+    `NAME` or `NAME/STEP` below `runs`.
+
+    Raises MobilesegError with what there is.
+    """
+    for folder in (Path(given), runs / given):
+        if (folder / "net.json").is_file():
+            return Run(folder)
+        if folder.is_dir():
+            steps = trained_steps(folder)
+            if steps:
+                return steps[-1]
+    known = [f"{step.name}" for ladder in _folders(runs) for step in trained_steps(ladder)]
+    there = ", ".join(known) if known else "none yet; mobileseg slim RECIPE makes some"
+    raise MobilesegError(f"{given}: is no run; there are: {there}")
+
+
+def trained_steps(ladder: Path) -> list[Run]:
+    """Return a ladder's trained steps, in the recipe's order."""
+    runs = [Run(folder) for folder in _folders(ladder)]
+    done = [run for run in runs if run.trained and (run.folder / "net.json").is_file()]
+    if not done:
+        return []
+    order = [step.name for step in done[0].recipe().step]
+    return sorted(done, key=lambda run: _position(order, run.folder.name))
+
+
+def _position(order: list[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []

@@ -1,0 +1,338 @@
+"""Recipe steps: a network spec and the actions of one step to the next spec.
+
+Actions run in the order of their fields; decoder and sizes are settled once, after the last.
+No torch here: recipes are checked without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from mobileseg.errors import MobilesegError, unknown
+from mobileseg.nets.blocks import IMAGE, Block, Channels, Positive, Separable, Size, Upsample
+from mobileseg.nets.spec import NetSpec
+from mobileseg.slim.decoder import Decoder, How, split
+from mobileseg.validate import Table
+
+# A larger factor is surely a number of channels with a stray decimal point.
+_MAX_FACTOR = 4.0
+_MAX_CHANNELS = 16384
+
+
+@dataclass(frozen=True)
+class Skip(Table):
+    """Skip connections: a 1x1 convolution from each source to the decoder stage of its size."""
+
+    how: How
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actions(Table):
+    """What one recipe step does to a network; patterns are block names or globs ("conv5_*").
+
+    image_size: (height, width) of the input; the output follows.
+    remove: blocks to take out; what read them reads their input.
+    width: channels per pattern. 0.5 is a factor: the result is the nearest multiple of
+        `multiple_of` (halves up), at least one multiple, and never more than before if the factor
+        is at most 1. 256 is a number of channels, taken as it is. A CReLU block hands on twice
+        that. A full name goes before a glob; a glob passes over blocks that have no channels of
+        their own, unless it matches only such.
+    deconv: channels of the decoder's stages, from the first. Where fewer doublings are given than
+        needed, a bilinear resize to the image's size ends the network; where "classes" is not
+        last, a 1x1 classifier follows. Skips are kept and land anew by size.
+    crelu: separable blocks that become CReLU blocks.
+    skip: all skip connections from now on; an empty `sources` takes them away.
+    """
+
+    image_size: tuple[Positive, Positive] | None = None
+    remove: tuple[str, ...] = ()
+    width: dict[str, int | float] = field(default_factory=dict)
+    multiple_of: Positive = 8
+    deconv: tuple[Channels, ...] | None = None
+    crelu: tuple[str, ...] = ()
+    skip: Skip | None = None
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """The network at work: not yet whole. `old` is the spec as the step found it.
+
+    `body` is the encoder, or all blocks of a network whose decoder is None.
+    """
+
+    old: NetSpec
+    body: tuple[Block, ...]
+    decoder: Decoder | None
+
+    @property
+    def names(self) -> list[str]:
+        inside = {block.name for block in self.body}
+        gone = {block.name for block in split(self.old)[0]} - inside
+        return [block.name for block in self.old.blocks if block.name not in gone]
+
+    def wanted(self, key: str) -> Decoder:
+        if self.decoder is None:
+            raise MobilesegError(
+                f"{key}: {self.old.name} has no decoder of plain deconvolutions; "
+                "this step is for networks that end in deconv1, deconv2, ..."
+            )
+        return self.decoder
+
+
+def apply(spec: NetSpec, actions: Actions, where: str) -> NetSpec:
+    """Return the spec that the actions make of `spec`; its output has the image's size.
+
+    Raises MobilesegError, opened by `where` and the key, for what does not fit.
+    """
+    try:
+        draft = _Draft(spec, *split(spec))
+        draft = _remove(draft, actions)
+        draft = _width(draft, actions)
+        draft = _deconv(draft, actions)
+        draft = _crelu(draft, actions)
+        draft = _skip(draft, actions)
+        return _finish(draft, actions.image_size or spec.image_size)
+    except MobilesegError as error:
+        raise MobilesegError(f"{where}: {error}") from None
+
+
+def _match(key: str, pattern: str, names: Sequence[str]) -> list[str]:
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise unknown(key, "block", pattern, names)
+    return found
+
+
+def _remove(draft: _Draft, actions: Actions) -> _Draft:
+    gone = [name for p in actions.remove for name in _match("remove", p, draft.names)]
+    for name in dict.fromkeys(gone):
+        draft = _remove_one(draft, name, actions)
+    if not draft.body:
+        raise MobilesegError("remove: no block is left; keep some")
+    return draft
+
+
+def _remove_one(draft: _Draft, name: str, actions: Actions) -> _Draft:
+    decoder = draft.decoder
+    if decoder and name not in {block.name for block in draft.body}:
+        raise MobilesegError(
+            f"remove: {name} is of the decoder; give its `deconv` channels or `skip` instead"
+        )
+    if decoder and name in decoder.sources and actions.skip is None:
+        rest = [source for source in decoder.sources if source != name]
+        raise MobilesegError(
+            f"remove: a skip starts at {name}; give `skip` in this step too, "
+            f'for example {{ how = "{decoder.how}", sources = {_toml(rest)} }}'
+        )
+    block = next(block for block in draft.body if block.name == name)
+    if len(block.inputs) != 1:
+        raise MobilesegError(
+            f"remove: {name} reads {' and '.join(block.inputs)}; only a block with one input can go"
+        )
+    if decoder is None and block is draft.body[-1]:
+        raise MobilesegError(f"remove: {name} is the network's output; keep it")
+    (source,) = block.inputs
+    body = tuple(_rewired(b, name, source) for b in draft.body if b is not block)
+    if decoder and decoder.source == name:
+        decoder = replace(decoder, source=source)
+    return replace(draft, body=body, decoder=decoder)
+
+
+def _rewired(block: Block, old: str, new: str) -> Block:
+    return replace(block, inputs=tuple(new if i == old else i for i in block.inputs))
+
+
+def _width(draft: _Draft, actions: Actions) -> _Draft:
+    wishes: dict[str, tuple[str, float]] = {}
+    # Full names last: they overrule globs.
+    for pattern in sorted(actions.width, key=lambda p: p in draft.names):
+        _check_wish(pattern, actions.width[pattern])
+        names = _match("width", pattern, draft.names)
+        free = [name for name in names if _own_channels(draft, name, actions) is not None]
+        if not free:
+            raise MobilesegError(f"width: {names[0]} {_why_fixed(draft, names[0], actions)}")
+        for name in free:
+            if name in wishes and pattern != name:
+                raise MobilesegError(
+                    f"width: {wishes[name][0]!r} and {pattern!r} both match {name}; "
+                    "give each block one width"
+                )
+            wishes[name] = (pattern, actions.width[pattern])
+    for name, (_, wish) in wishes.items():
+        before = _own_channels(draft, name, actions)
+        assert before is not None
+        draft = _set_channels(draft, name, _rounded(before, wish, actions.multiple_of))
+    return draft
+
+
+def _check_wish(pattern: str, wish: float) -> None:
+    whole = isinstance(wish, int)
+    most = _MAX_CHANNELS if whole else _MAX_FACTOR
+    if not 0 < wish <= most:
+        raise MobilesegError(
+            f"width.{pattern}: {wish}; with a point it is a factor up to {_MAX_FACTOR}, "
+            f"without one a number of channels up to {_MAX_CHANNELS}, and more than 0"
+        )
+
+
+def _rounded(before: int, wish: float, multiple: int) -> int:
+    if isinstance(wish, int):
+        return wish
+    after = max(int(before * wish / multiple + 0.5), 1) * multiple
+    return min(after, before) if wish <= 1 else after
+
+
+def _own_channels(draft: _Draft, name: str, actions: Actions) -> int | None:
+    """Return the channels that a width may change, None where there are none."""
+    block = next((b for b in draft.body if b.name == name), None)
+    channels: object = getattr(block, "channels", None)
+    if block is None and draft.decoder and actions.deconv is None:
+        channels = _stages(draft.decoder).get(name)
+    return channels if isinstance(channels, int) else None
+
+
+def _why_fixed(draft: _Draft, name: str, actions: Actions) -> str:
+    if draft.decoder and actions.deconv is not None and name in _stages(draft.decoder):
+        return "gets its channels from this step's `deconv`; write them there"
+    if getattr(draft.old[name], "channels", None) == "classes":
+        return "gives the classes; their number is the data's"
+    if name.startswith("skip") and draft.decoder:
+        return f"has the channels of its decoder stage; set those of deconv{name[4:]}"
+    return f"is a {draft.old[name].kind} and has no channels of its own; set those of its inputs"
+
+
+def _stages(decoder: Decoder) -> dict[str, Channels]:
+    return {f"deconv{i}": channels for i, channels in enumerate(decoder.channels, 1)}
+
+
+def _set_channels(draft: _Draft, name: str, channels: int) -> _Draft:
+    body = tuple(
+        replace(b, channels=channels) if b.name == name else b  # type: ignore[call-arg]
+        for b in draft.body
+    )
+    decoder = draft.decoder
+    if decoder and name in _stages(decoder):
+        stages = (_stages(decoder) | {name: channels}).values()
+        decoder = replace(decoder, channels=tuple(stages))
+    return replace(draft, body=body, decoder=decoder)
+
+
+def _deconv(draft: _Draft, actions: Actions) -> _Draft:
+    if actions.deconv is None:
+        return draft
+    decoder = draft.wanted("deconv")
+    if "classes" in actions.deconv[:-1]:
+        raise MobilesegError('deconv: "classes" is the last entry or none; write numbers before it')
+    return replace(draft, decoder=replace(decoder, channels=actions.deconv))
+
+
+def _crelu(draft: _Draft, actions: Actions) -> _Draft:
+    for pattern in actions.crelu:
+        names = set(_match("crelu", pattern, draft.names))
+        found = [b for b in draft.body if b.name in names and isinstance(b, Separable)]
+        if not found:
+            name = min(names)
+            kinds = [b.name for b in draft.body if isinstance(b, Separable)]
+            raise MobilesegError(
+                f"crelu: {name} is a {draft.old[name].kind}; separable blocks can: "
+                f"{', '.join(kinds) or 'there is none here'}"
+            )
+        body = tuple(
+            replace(b, crelu=True) if isinstance(b, Separable) and b in found else b
+            for b in draft.body
+        )
+        draft = replace(draft, body=body)
+    return draft
+
+
+def _skip(draft: _Draft, actions: Actions) -> _Draft:
+    if actions.skip is None:
+        return draft
+    decoder = draft.wanted("skip")
+    twice = [s for s in actions.skip.sources if actions.skip.sources.count(s) > 1]
+    if twice:
+        raise MobilesegError(f"skip.sources: {twice[0]} stands there twice; once is enough")
+    changed = replace(decoder, how=actions.skip.how, sources=actions.skip.sources)
+    return replace(draft, decoder=changed)
+
+
+def _finish(draft: _Draft, image_size: tuple[int, int]) -> NetSpec:
+    body, sizes = _resized(draft, image_size)
+    blocks = list(body)
+    if draft.decoder:
+        output = draft.decoder.stage_sizes(sizes)[-1:] or [sizes[draft.decoder.source][1:]]
+        _check_output(draft, output[0], image_size)
+        blocks += draft.decoder.blocks(sizes, image_size)
+    try:
+        spec = NetSpec(draft.old.name, image_size, draft.old.classes, tuple(blocks))
+    except MobilesegError as error:
+        raise _unfit(error) from None
+    output_size = spec.shapes()[spec.blocks[-1].name]
+    _check_output(draft, output_size[1:], image_size)
+    if output_size != (spec.classes, *image_size):
+        raise MobilesegError(
+            f"the step leaves an output of {output_size}, channels first; "
+            f"it must be {(spec.classes, *image_size)}: undo what cut it"
+        )
+    return spec
+
+
+def _unfit(error: MobilesegError) -> MobilesegError:
+    return MobilesegError(
+        f"the step leaves blocks that do not fit: {error}; change what they read alike"
+    )
+
+
+def _resized(
+    draft: _Draft, image_size: tuple[int, int]
+) -> tuple[tuple[Block, ...], dict[str, Size]]:
+    """Return the body with every Upsample to the new size of what it met before, and all sizes."""
+    before = draft.old.shapes()
+    sizes: dict[str, Size] = {IMAGE: (3, *image_size)}
+    body = []
+    for block in draft.body:
+        if isinstance(block, Upsample):
+            met = {sizes[name][1:] for name in sizes if before[name][1:] == block.size}
+            if len(met) != 1:
+                raise MobilesegError(
+                    f"{block.name}: resizes to {block.size}, which now is {sorted(met) or 'gone'}; "
+                    "take an image_size that every stride divides, or keep the block it met"
+                )
+            block = replace(block, size=met.pop())  # noqa: PLW2901
+        body.append(block)
+        try:
+            inputs = [sizes[name] for name in block.inputs]
+            sizes[block.name] = block.resolve(draft.old.classes).shape(inputs)
+        except MobilesegError as error:
+            raise _unfit(error) from None
+    return tuple(body), sizes
+
+
+def _check_output(draft: _Draft, output: tuple[int, int], image_size: tuple[int, int]) -> None:
+    if output[0] <= image_size[0] and output[1] <= image_size[1]:
+        return
+    sizes = "the output would be {}x{}, larger than the image of {}x{}".format(*output, *image_size)
+    decoder = draft.decoder
+    if decoder is None:
+        raise MobilesegError(
+            f"image_size: {sizes}; take a size that the network's stride divides "
+            "and keep the blocks with a stride"
+        )
+    surplus = 0
+    while any(n > i << surplus for n, i in zip(output, image_size, strict=True)):
+        surplus += 1
+    fitting = _toml(decoder.channels[surplus:])
+    other = ""
+    if all(o < 2 * i for o, i in zip(output, image_size, strict=True)):
+        other = f", or an image_size the stride divides, such as {list(output)}"
+    raise MobilesegError(
+        f"deconv: {sizes}; each of the {len(decoder.channels)} stages doubles it. "
+        f"Give fewer in this step, such as deconv = {fitting}{other}"
+    )
+
+
+def _toml(values: Sequence[object]) -> str:
+    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else str(v) for v in values) + "]"

@@ -1,0 +1,133 @@
+"""What a recipe may say about data and training. Imports no torch: recipes load in no time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+
+IGNORE = 255
+"""An ignored pixel in memory, whatever number the mask files use."""
+
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
+Byte: TypeAlias = Annotated[int, Ge(0), Le(255)]
+Colour: TypeAlias = tuple[Byte, Byte, Byte]
+Positive: TypeAlias = Annotated[float, Gt(0)]
+
+_STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images and masks are and how a mask file is read.
+
+    `train`, `val`, `test` are paths relative to `root`, each one of
+    - a list file with `image mask` per line (space or tab), relative to the list or to `root`;
+    - a folder with `images/` and `masks/`, paired by file name;
+    - CamVid's layout: a folder `train` of images beside a folder `trainannot` of masks.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    root: Path = Path()
+    train: Path = Path("train.txt")
+    val: Path | None = None  # absent: a seeded `val_share` of train is held out
+    test: Path | None = None
+    classes: Annotated[tuple[str, ...], Len(2, 255)] = ("background", "person")
+    masks: Literal["index", "binary", "colour"] = "index"
+    # index: the grey value or palette index is the class number, `ignore` is ignored
+    # binary: grey >= threshold is class 1, all else class 0; nothing is ignored
+    # colour: RGB looked up in `colours`
+    threshold: Annotated[int, Ge(1), Le(255)] = 128  # the middle: anti-aliased edges go either way
+    ignore: Byte = 255
+    colours: dict[str, tuple[Colour, ...]] = field(default_factory=dict)  # class or "ignore"
+    val_share: Annotated[float, Gt(0), Lt(1)] = 0.1
+    split_seed: Annotated[int, Ge(0)] = 0
+    cache_mb: Annotated[int, Ge(0)] = 2048  # above it the decoded split is mapped from disk
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes: a name occurs twice in {list(self.classes)}")
+        if self.masks == "binary" and len(self.classes) != 2:
+            raise ValueError(f"masks = 'binary' needs 2 classes, there are {len(self.classes)}")
+        if self.masks == "index" and self.ignore < len(self.classes):
+            name = self.classes[self.ignore]
+            raise ValueError(f"ignore = {self.ignore} is the number of class {name!r}; use 255")
+        if self.masks == "colour":
+            self._check_colours()
+
+    def _check_colours(self) -> None:
+        known = {*self.classes, "ignore"}
+        if wrong := sorted(set(self.colours) - known):
+            raise ValueError(f"colours: {wrong} are no classes; there are: {sorted(known)}")
+        if missing := sorted(set(self.classes) - set(self.colours)):
+            raise ValueError(f"colours: none given for {missing}")
+        every = [colour for group in self.colours.values() for colour in group]
+        if len(set(every)) != len(every):
+            raise ValueError("colours: one colour stands for two classes")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far a training picture may be changed. 0 (or chance 0, range 1 to 1) switches off."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    flip: Share = 0.5  # chance of a mirror image
+    scale: tuple[Positive, Positive] = (0.8, 1.4)  # zoom: people stand nearer and farther
+    rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0  # a hand-held phone's tilt
+    translate: Share = 0.1  # of the side, either way
+    crop: Annotated[float, Gt(0), Le(1)] = 1.0  # least share of each side that a window keeps
+    brightness: Share = 0.15  # of the full range, either way
+    contrast: Annotated[float, Ge(0), Lt(1)] = 0.2  # factor 1 - x to 1 + x about mid-grey
+    saturation: Annotated[float, Ge(0), Le(1)] = 0.3  # factor 1 - x to 1 + x about grey
+    gamma: Annotated[float, Ge(0)] = 0.3  # exponent 1/(1 + x) to 1 + x
+    blur: Share = 0.15  # chance; 5x5 binomial, random strength
+    noise: Share = 0.03  # largest deviation, of the full range; a quarter of the pictures
+
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {list(self.scale)}: the first number is the smaller one")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The weight of each loss in the sum; a loss that is not named is not computed."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    cross_entropy: Annotated[float, Ge(0)] = 0.0
+    dice: Annotated[float, Ge(0)] = 0.0
+    lovasz: Annotated[float, Ge(0)] = 0.0
+
+    def __post_init__(self) -> None:
+        names = [f.name for f in fields(self)]
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"loss: no weight above 0; name at least one of {names}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    epochs: Annotated[int, Gt(0)] = 30
+    batch_size: Annotated[int, Gt(0)] = 16  # enough for batch norm, small enough for many steps
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 1e-3  # AdamW from scratch or ImageNet; SGD wants about 10x
+    encoder_lr: Share = 1.0  # factor on `lr` for inherited layers
+    weight_decay: Annotated[float, Ge(0)] = 1e-2  # AdamW's default; not on norms and biases
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9  # SGD only
+    schedule: Literal["cosine", "poly"] = "cosine"  # poly: power 0.9, DeepLab's
+    warmup_epochs: Annotated[float, Ge(0)] = 1.0  # fresh decoders send wild gradients at first
+    loss: LossConfig = LossConfig(cross_entropy=1.0)
+    class_weights: Literal["none", "median_frequency"] | tuple[Positive, ...] = "none"
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
+    clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 pays for dense convs only
+    validate_every: Annotated[int, Gt(0)] = 1  # epochs; the last epoch always
+    checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill

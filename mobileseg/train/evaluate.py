@@ -1,0 +1,124 @@
+"""Any executor (float net, int8 graph, file in its runtime) against the masks' own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mobileseg.errors import MobilesegError
+from mobileseg.train.augment import normalise
+from mobileseg.train.config import DataConfig
+from mobileseg.train.data import Pair, Progress, read_pair, resize_image
+from mobileseg.train.metrics import Scores
+from mobileseg.train.pairs import several
+
+U8: TypeAlias = npt.NDArray[np.uint8]
+
+Predict: TypeAlias = Callable[[U8], npt.NDArray[np.float32]]
+"""uint8 RGB [N, H, W, 3] at the net's size -> logits float32 [N, C, h, w], of any h and w."""
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Decoded once for all executors: images uint8 [N, H, W, 3], masks each at its own size."""
+
+    pairs: tuple[Pair, ...]
+    images: U8
+    masks: tuple[U8, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def load_eval(
+    pairs: Sequence[Pair],
+    config: DataConfig,
+    size: tuple[int, int],
+    progress: Progress | None = None,
+) -> EvalSet:
+    """Return pairs decoded, images resized to `size` (height, width), masks left as they are."""
+    images = np.empty((len(pairs), *size, 3), np.uint8)
+    masks: list[U8] = []
+    problems: list[str] = []
+    for i, pair in enumerate(pairs):
+        try:
+            image, mask = read_pair(pair, config)
+        except MobilesegError as error:
+            problems.append(str(error))
+            continue
+        images[i] = resize_image(image, size)
+        masks.append(mask)
+        if progress:
+            progress(i + 1, len(pairs))
+    if problems:
+        raise several("data", problems, len(pairs))
+    return EvalSet(tuple(pairs), images, tuple(masks), config.classes)
+
+
+def evaluate(
+    predict: Predict,
+    evalset: EvalSet,
+    progress: Progress | None = None,
+    batch_size: int = 16,
+    boundary: bool = True,
+) -> Scores:
+    """Return the scores of an executor.
+
+    Logits are resized to each mask's own size (bilinear, half-pixel centres), then the largest
+    is taken. `boundary=False` leaves out the boundary F-score, the dearest figure.
+    """
+    scores = Scores(evalset.classes, boundary)
+    for start in range(0, len(evalset), batch_size):
+        images = evalset.images[start : start + batch_size]
+        logits = predict(images)
+        _check(logits, len(images), evalset, start)
+        for i, plane in enumerate(logits, start):
+            scores.add(evalset.masks[i], _labels(plane, evalset.masks[i].shape))
+        if progress:
+            progress(start + len(images), len(evalset))
+    return scores
+
+
+def module_predict(module: nn.Module, device: torch.device | str = "cpu") -> Predict:
+    """Return a module as an executor: in eval mode, its mode put back after each call."""
+
+    def predict(images: U8) -> npt.NDArray[np.float32]:
+        training = module.training
+        module.eval()
+        try:
+            with torch.inference_mode():
+                logits = module(normalise(torch.from_numpy(np.array(images)).to(device)))
+        finally:
+            module.train(training)
+        array: npt.NDArray[np.float32] = logits.float().cpu().numpy()
+        return array
+
+    return predict
+
+
+def _check(logits: npt.NDArray[np.float32], count: int, evalset: EvalSet, start: int) -> None:
+    want = (count, len(evalset.classes))
+    if logits.ndim != 4 or logits.shape[:2] != want:
+        raise MobilesegError(
+            f"evaluate: the net gives {list(logits.shape)}; want [{count}, {want[1]} classes, h, w]"
+        )
+    finite = np.isfinite(logits).all(axis=(1, 2, 3))
+    if not finite.all():
+        worst = evalset.pairs[start + int(np.argmin(finite))].image
+        raise MobilesegError(f"evaluate: the net gives NaN or infinity for {worst}")
+
+
+def _labels(logits: npt.NDArray[np.float32], size: tuple[int, ...]) -> U8:
+    plane = torch.from_numpy(np.ascontiguousarray(logits, np.float32)).unsqueeze(0)
+    if plane.shape[2:] != size:
+        plane = F.interpolate(plane, size, mode="bilinear", align_corners=False)
+    labels: U8 = plane.argmax(1).squeeze(0).to(torch.uint8).numpy()
+    return labels

@@ -1,0 +1,135 @@
+"""Losses over logits [N, C, H, W] and masks [N, H, W] with `IGNORE` for ignored pixels.
+
+Every loss is the mean over what counts, and 0 for a batch in which nothing counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mobileseg.errors import MobilesegError
+from mobileseg.train.config import IGNORE, LossConfig
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Term(Protocol):
+    def __call__(
+        self, logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float
+    ) -> Tensor: ...
+
+
+def make_loss(
+    config: LossConfig, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Loss:
+    """Return the weighted sum that `config` names.
+
+    `class_weights` [C] scale the pixels of cross entropy; Dice and Lovász weigh classes alike.
+    """
+    terms = [(getattr(config, name), term) for name, term in LOSSES.items()]
+    terms = [(weight, term) for weight, term in terms if weight > 0]
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        logits = logits.float()
+        parts = [
+            weight * term(logits, masks, weights=class_weights, smoothing=label_smoothing)
+            for weight, term in terms
+        ]
+        return torch.stack(parts).sum()
+
+    return loss
+
+
+def cross_entropy(
+    logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float
+) -> Tensor:
+    """Return cross entropy, averaged over pixels by their class weight."""
+    total = F.cross_entropy(
+        logits, masks, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
+    )
+    valid = masks != IGNORE
+    if weights is None:
+        return total / valid.sum().clamp(min=1)
+    counted = weights[masks.where(valid, 0)] * valid
+    return total / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def dice(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Return 1 - Dice of the soft masks over the batch, averaged over the classes present.
+
+    Source: Milletari et al., V-Net, 2016, section 3, with |p| for |p|^2.
+    """
+    del weights, smoothing
+    probabilities, truth, present = _one_against_rest(logits, masks)
+    overlap = (probabilities * truth).sum(1)
+    sizes = probabilities.sum(1) + truth.sum(1)
+    return _mean_present(1 - 2 * overlap / sizes.clamp(min=1e-6), present)
+
+
+def lovasz(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Return the Lovász extension of 1 - IoU over the batch, averaged over the classes present.
+
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1 and section 3.1.
+    """
+    del weights, smoothing
+    probabilities, truth, present = _one_against_rest(logits, masks)
+    # an ignored pixel has error 0 here: it is sorted behind every error and adds nothing
+    errors, order = (truth - probabilities).abs().sort(dim=1, descending=True)
+    with torch.no_grad():
+        gradient = _jaccard_gradient(truth.gather(1, order))
+    return _mean_present((errors * gradient).sum(1), present)
+
+
+def median_frequency(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return class weights [C] from pixels of each class in each mask [N, C].
+
+    frequency = pixels of the class / pixels of the masks that hold it; weight = median of the
+    frequencies / frequency. Source: Eigen and Fergus, ICCV 2015, section 6.3.2; SegNet.
+    """
+    totals = (class_pixels.sum(1, keepdims=True) * (class_pixels > 0)).sum(0)
+    if (totals == 0).any():
+        empty = np.flatnonzero(totals == 0).tolist()
+        raise MobilesegError(
+            f"train.class_weights: classes {empty} have no pixels, so no frequency"
+        )
+    frequency = class_pixels.sum(0) / totals
+    return np.asarray(np.median(frequency) / frequency, np.float32)
+
+
+def _one_against_rest(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return probabilities and truth [C, N*H*W], both 0 where ignored, and present [C]."""
+    classes = logits.shape[1]
+    valid = (masks != IGNORE).flatten()
+    probabilities = logits.softmax(1).transpose(0, 1).flatten(1) * valid
+    numbers = torch.arange(classes, device=masks.device).unsqueeze(1)
+    truth = (masks.flatten() == numbers).to(probabilities.dtype)
+    return probabilities, truth, truth.amax(1)
+
+
+def _mean_present(values: Tensor, present: Tensor) -> Tensor:
+    return (values * present).sum() / present.sum().clamp(min=1)
+
+
+def _jaccard_gradient(truth: Tensor) -> Tensor:
+    """Return the gradient of the Lovász extension for truth [C, P] sorted by falling error.
+
+    The paper takes differences of neighbouring Jaccard losses, which drown in float32's rounding
+    for a million pixels. Written out they are 1 / union for a pixel of the class (the
+    intersection loses one) and intersection / (union * (union - 1)) for any other (the union
+    gains one).
+    """
+    total = truth.sum(1, keepdim=True)
+    intersection = total - truth.cumsum(1)
+    union = total + (1 - truth).cumsum(1)
+    other = intersection / (union * (union - 1)).clamp(min=1)
+    return torch.where(truth > 0, 1 / union.clamp(min=1), other)
+
+
+LOSSES: dict[str, _Term] = {"cross_entropy": cross_entropy, "dice": dice, "lovasz": lovasz}

@@ -1,0 +1,1 @@
+"""What each verb does, top to bottom; the only place that combines the packages."""

@@ -1,0 +1,103 @@
+"""`mobileseg eval`: one network as module, as int8 graph and as the file in its runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileseg.errors import MobilesegError
+from mobileseg.export.runtime import load
+from mobileseg.runs import Run
+from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
+from mobileseg.train.metrics import Scores
+from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.export import FORMATS, PRECISIONS, int8_graph
+from mobileseg.workflow.network import (
+    Pictures,
+    Predict,
+    file_predict,
+    float_graph,
+    graph_predict,
+    load_net,
+)
+
+Labels: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The scores of one executor; `agreement` is the share of pixels that it and the module
+    call alike, at the network's size."""
+
+    executor: str
+    scores: Scores
+    agreement: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "executor": self.executor,
+            "scores": self.scores.as_dict(),
+            "agreement": self.agreement,
+        }
+
+
+def evaluate_run(
+    run: Run, split: Split, data: Path | None, files: Sequence[Path]
+) -> tuple[EvalSet, list[Evaluated]]:
+    """Score the float module, the int8 graph and the exported files on one split.
+
+    files: those to score; by default all .tflite and .onnx files that the run has exported with
+    logits. Raises MobilesegError where data or files do not fit.
+    """
+    recipe, net = run.recipe().with_data(data), load_net(run)
+    size = net.spec.image_size
+    evalset = load_eval(pairs(recipe.data, split), recipe.data, size)
+    int8 = int8_graph(float_graph(net), recipe, size, None, recipe.quantize.images)
+    executors: list[tuple[str, Predict]] = [
+        ("float", module_predict(net)),
+        ("int8 graph", graph_predict(int8)),
+    ]
+    for path in files or sorted(_exports(run)):
+        runner = load(path)
+        if runner.image_size != size:
+            raise MobilesegError(
+                f"{path}: takes {runner.image_size} pictures, {run.name} takes {size}"
+            )
+        executors.append((path.name, file_predict(runner)))
+    return evalset, _side_by_side(executors, evalset)
+
+
+def _exports(run: Run) -> list[Path]:
+    """The files with logits; their names end in the precision."""
+    stems = [f"*-{precision}.{kind}" for precision in PRECISIONS for kind in FORMATS]
+    return [path for stem in stems for path in run.export_folder.glob(stem)]
+
+
+def _side_by_side(executors: list[tuple[str, Predict]], evalset: EvalSet) -> list[Evaluated]:
+    done: list[Evaluated] = []
+    reference: list[Labels] = []
+    for name, predict in executors:
+        labels: list[Labels] = []
+        scores = evaluate(_recorded(predict, labels), evalset)
+        reference = reference or labels
+        pairs_of = zip(labels, reference, strict=True)
+        agreement = float(np.mean(np.concatenate([(a == b).ravel() for a, b in pairs_of])))
+        done.append(Evaluated(name, scores, agreement))
+    return done
+
+
+def _recorded(predict: Predict, labels: list[Labels]) -> Predict:
+    """Return the executor, which also leaves its classes at the network's size in `labels`."""
+
+    def run(images: Pictures) -> NDArray[np.float32]:
+        logits = predict(images)
+        labels.append(logits.argmax(1))
+        return logits
+
+    return run

@@ -1,0 +1,349 @@
+"""`mobileseg slim`: a recipe's steps, each inherited, trained, quantized, priced and compared."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobileseg import __version__
+from mobileseg.errors import MobilesegError, unknown
+from mobileseg.export.runtime import load
+from mobileseg.export.tflite import write_tflite
+from mobileseg.files import shipped, write_json
+from mobileseg.graph.ir import Graph
+from mobileseg.latency.price import price
+from mobileseg.latency.profile import DeviceProfile
+from mobileseg.nets.module import Net, build
+from mobileseg.nets.pretrained import load_encoder
+from mobileseg.nets.spec import NetSpec
+from mobileseg.recipe import Recipe
+from mobileseg.runs import Run, find_run, ladder_folder, trained_steps
+from mobileseg.slim.inherit import Inherited, inherit
+from mobileseg.train import data as train_data
+from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
+from mobileseg.train.loop import fit
+from mobileseg.train.pairs import pairs
+from mobileseg.workflow.export import Exported, ExportOptions, export_net
+from mobileseg.workflow.latency import device
+from mobileseg.workflow.network import as_int8, empty_graph, file_predict, with_weights
+from mobileseg.workflow.plan import Rung, plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mobileseg.train.metrics import Scores
+
+Say = Callable[[str], None]
+
+# A cut that saves this share of the parent's MACs promises time; one that saves less than the
+# other share of the parent's time has not kept the promise.
+_PROMISED = 0.03
+_KEPT = 0.02
+
+
+@dataclass(frozen=True)
+class SlimOptions:
+    """How a ladder is climbed. `only`: stop after this step, its ancestors alone before it."""
+
+    runs: Path
+    device: str = "cpu"
+    restart: bool = False
+    progress: bool = True
+    only: str | None = None
+
+
+def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
+    """Return what is known of every rung without training."""
+    rungs = plan(recipe, runs)
+    rows = facts(rungs, _profiles(recipe))
+    for rung, row in zip(rungs, rows, strict=True):
+        row["inherited_share"] = _inherited(recipe, rung, rungs, values=False).share
+    return rows
+
+
+def facts(rungs: Sequence[Rung], devices: Sequence[DeviceProfile]) -> list[dict[str, Any]]:
+    """Return counts, file sizes and estimated times of each rung, and the empty promises."""
+    rows: list[dict[str, Any]] = []
+    for rung in rungs:
+        graph = empty_graph(rung.spec)
+        int8 = as_int8(graph)
+        row = {
+            "step": rung.step.name,
+            "parent": rung.parent,
+            "image_size": list(rung.spec.image_size),
+            "params": rung.spec.params,
+            "macs": rung.spec.macs,
+            "float32_bytes": len(write_tflite(graph)),
+            "int8_bytes": len(write_tflite(int8)),
+            "estimated_ms": {profile.name: _estimates(graph, int8, profile) for profile in devices},
+        }
+        parent = next((r for r in rows if r["step"] == rung.parent), None)
+        row["saves_no_time"] = parent is not None and _empty_promise(row, parent, devices[0].name)
+        rows.append(row)
+    return rows
+
+
+def _estimates(graph: Graph, int8: Graph, profile: DeviceProfile) -> dict[str, Any]:
+    priced = {"float32": price(graph, profile)}
+    if profile.int8 is not None:
+        priced["int8"] = price(int8, profile)
+    return {
+        name: {"ms": each.ms, "low_ms": each.low_ms, "high_ms": each.high_ms}
+        for name, each in priced.items()
+    }
+
+
+def _empty_promise(row: Mapping[str, Any], parent: Mapping[str, Any], judge: str) -> bool:
+    def ms(of: Mapping[str, Any]) -> float:
+        estimates = of["estimated_ms"][judge]
+        return float(estimates.get("int8", estimates["float32"])["ms"])
+
+    promised: bool = row["macs"] < parent["macs"] * (1 - _PROMISED)
+    return promised and ms(row) > ms(parent) * (1 - _KEPT)
+
+
+def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
+    """Train every rung that is not trained yet, export the last, and return the ladder's report.
+
+    Finished rungs are kept and a broken-off training goes on, unless `restart`. Raises
+    MobilesegError where a finished rung was made from another recipe.
+    """
+    started = time.perf_counter()
+    rungs = plan(recipe, options.runs)
+    chosen = _chain(rungs, options.only) if options.only else rungs
+    rows = facts(chosen, _profiles(recipe))
+    test = _Test(recipe)
+    exported: list[Exported] = []
+    for rung, row in zip(chosen, rows, strict=True):
+        row.update(_climb(recipe, rung, rungs, options, test, say))
+    _compare(rows)
+    last = chosen[-1]
+    if last.run.trained:
+        net = with_weights(last.spec, last.run.load_weights(), str(last.run.weights_path))
+        say(f"{last.step.name}: exporting int8 TFLite and ONNX")
+        wish = ExportOptions(formats=("tflite", "onnx"))
+        exported = export_net(net, recipe, last.run, wish)
+    ladder = {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest(),
+        "seed": recipe.seed,
+        "test_split": test.split,
+        "test_images": len(test.pairs),
+        "seconds": round(time.perf_counter() - started, 1),
+        "versions": versions(),
+        "steps": rows,
+        "exported": [each.as_dict() for each in exported],
+    }
+    write_json(ladder_folder(options.runs, recipe) / "report.json", ladder)
+    return ladder
+
+
+def versions() -> dict[str, str]:
+    """Return what computed the figures."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    names = ("torch", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
+    found = {name: version(name) for name in names}
+    return {"mobileseg": __version__, "python": platform.python_version()} | found
+
+
+def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
+    """Return the rows of trained steps, changes counted against the first of them."""
+    chosen: dict[Path, Run] = {}
+    for name in names:
+        found = find_run(name, runs)
+        whole = found.folder.name != Path(name).name
+        for run in trained_steps(found.folder.parent) if whole else [found]:
+            chosen.setdefault(run.folder.resolve(), run)
+    rungs, reports = [], []
+    for run in chosen.values():
+        step = run.recipe()[run.folder.name]
+        report = run.report()
+        if "miou_percent" not in report:
+            raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
+        rungs.append(Rung(step, None, run.spec(), run, report["key"]))
+        reports.append(report)
+    devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
+    rows = facts(rungs, [device(name) for name in devices])
+    for row, report, run in zip(rows, reports, chosen.values(), strict=True):
+        row.update(report, step=run.name)
+    _compare(rows)
+    return rows
+
+
+def _profiles(recipe: Recipe) -> list[DeviceProfile]:
+    return [device(name) for name in recipe.devices]
+
+
+def _chain(rungs: list[Rung], name: str) -> list[Rung]:
+    """Return the named rung after its ancestors."""
+    by_name = {rung.step.name: rung for rung in rungs}
+    if name not in by_name:
+        raise unknown("--step", "step", name, by_name)
+    chain = [by_name[name]]
+    while chain[0].parent is not None:
+        chain.insert(0, by_name[chain[0].parent])
+    return chain
+
+
+class _Test:
+    """The pictures that decide, decoded once per input size."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._data = recipe.data
+        self.split = "test" if recipe.data.test is not None else "val"
+        self.pairs = pairs(recipe.data, "test" if self.split == "test" else "val")
+        self._sets: dict[tuple[int, int], EvalSet] = {}
+
+    def at(self, size: tuple[int, int]) -> EvalSet:
+        if size not in self._sets:
+            self._sets[size] = load_eval(self.pairs, self._data, size)
+        return self._sets[size]
+
+
+def _climb(
+    recipe: Recipe, rung: Rung, rungs: list[Rung], options: SlimOptions, test: _Test, say: Say
+) -> dict[str, Any]:
+    """Return the rung's report; train it first where that is not done."""
+    name = rung.step.name
+    done = _finished(rung, options)
+    if done:
+        say(f"{name}: done before, kept")
+        return done
+    inherited = _inherited(recipe, rung, rungs)
+    report: dict[str, Any] = {
+        "key": rung.key,
+        "inherited_share": inherited.share,
+        "fresh": list(inherited.fresh),
+    }
+    rung.run.begin(recipe, rung.spec)
+    if rung.step.train:
+        say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
+        report |= _train(recipe, rung, inherited, options, test)
+    write_json(rung.run.report_path, report)
+    return report
+
+
+def _finished(rung: Rung, options: SlimOptions) -> dict[str, Any]:
+    """Return the report of a rung that is done. Raises MobilesegError on another recipe's."""
+    report = rung.run.report()
+    if not report or options.restart:
+        return {}
+    if report.get("key") != rung.key:
+        raise MobilesegError(
+            f"{rung.run.folder}: holds a step made from another recipe or other weights; "
+            "use --restart to make it again, or give the recipe another name"
+        )
+    return report if rung.run.trained or not rung.step.train else {}
+
+
+def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = True) -> Inherited:
+    """Return the rung's weights before its training, by way of its parent's.
+
+    Without `values` shapes alone are looked at: the shares are right, the weights are not there.
+    """
+    fresh = build(rung.spec, recipe.seed).state_dict() if values else _zeros(rung.spec)
+    parent = next((r for r in rungs if r.step.name == rung.parent), None)
+    if parent is not None:
+        spec, state = parent.spec, _state(recipe, parent, rungs, values)
+    elif recipe.weights is not None:
+        spec, state = load_encoder(weights_path(recipe.weights))
+    else:
+        return Inherited(fresh, 0.0, tuple(block.name for block in rung.spec.blocks))
+    return inherit(spec, state, rung.spec, fresh)
+
+
+def _state(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool) -> dict[str, Tensor]:
+    if not values:
+        return _zeros(rung.spec)
+    if rung.run.trained:
+        return rung.run.load_weights()
+    return _inherited(recipe, rung, rungs).state
+
+
+def _zeros(spec: NetSpec) -> dict[str, Tensor]:
+    import torch  # noqa: PLC0415
+
+    state = build(spec, device="meta").state_dict()
+    return {name: torch.zeros(tensor.shape) for name, tensor in state.items()}
+
+
+def weights_path(name: str) -> Path:
+    """Return the file of shipped weights by name, or the path itself."""
+    if name.endswith(".safetensors"):
+        return Path(name)
+    known = {path.stem: path for path in sorted(shipped("assets", "weights").glob("*.safetensors"))}
+    if name not in known:
+        raise unknown("weights", "shipped weights file", name, known)
+    return known[name]
+
+
+def _train(
+    recipe: Recipe, rung: Rung, inherited: Inherited, options: SlimOptions, test: _Test
+) -> dict[str, Any]:
+    """Train, save, and return the figures of float and int8 on the test pictures."""
+    size = rung.spec.image_size
+    net = build(rung.spec, recipe.seed)
+    net.load_state_dict(inherited.state)
+    train = train_data.load(recipe.data, "train", size, cache_dir=rung.run.folder / "cache")
+    val = load_eval(pairs(recipe.data, "val"), recipe.data, size)
+    config = recipe.training(rung.step)
+    fresh = set(inherited.fresh)
+    result = fit(
+        net,
+        train,
+        val,
+        recipe.data,
+        config,
+        recipe.augment,
+        size,
+        rung.run.folder,
+        seed=recipe.seed,
+        resume=not options.restart,
+        device=options.device,
+        progress=options.progress,
+        lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+    )
+    net = net.to("cpu").eval()
+    rung.run.save_weights(net.state_dict())
+    return {
+        "train_images": len(train),
+        "epochs": result.epochs,
+        "train_seconds": round(result.seconds, 1),
+        "images_per_second": round(result.images_per_second, 1),
+        **score(net, recipe, rung.run, test.at(size)),
+    }
+
+
+def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any]:
+    """Return float and int8 figures: the module's, and the int8 file's in its runtime."""
+    exported = export_net(net, recipe, run, ExportOptions())[0]
+    scores = evaluate(module_predict(net), evalset)
+    int8 = evaluate(file_predict(load(exported.path)), evalset)
+    return {
+        "miou_percent": _percent(scores),
+        "miou_int8_percent": _percent(int8),
+        "float": scores.as_dict(),
+        "int8": int8.as_dict(),
+        "int8_check": exported.check.as_dict(),
+    }
+
+
+def _percent(scores: Scores) -> float:
+    return round(100 * scores.miou, 2)
+
+
+def _compare(rows: list[dict[str, Any]]) -> None:
+    """Add each trained rung's change against its parent and against the first trained rung."""
+    by_name = {row["step"]: row for row in rows}
+    first = next((row for row in rows if "miou_percent" in row), None)
+    for row in rows:
+        parent = by_name.get(row["parent"])
+        for key, other in (("change_parent_points", parent), ("change_base_points", first)):
+            if other is None or other is row or "miou_percent" not in {*other} & {*row}:
+                continue
+            row[key] = round(row["miou_percent"] - other["miou_percent"], 2)

@@ -1,0 +1,127 @@
+"""`mobileseg latency`: what every operator of the file costs on a device, and on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobileseg.errors import unknown
+from mobileseg.export.tflite import write_tflite
+from mobileseg.files import shipped, write_atomic, write_json
+from mobileseg.graph.ir import Graph
+from mobileseg.latency.measure import match, measure
+from mobileseg.latency.price import price
+from mobileseg.latency.profile import DeviceProfile, load_profile, profiles
+from mobileseg.nets.spec import NetSpec
+from mobileseg.recipe import Recipe, read_recipe, recipe_path
+from mobileseg.runs import Run, find_run
+from mobileseg.workflow.network import as_int8, empty_graph
+from mobileseg.workflow.plan import plan
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """What is asked. devices: by default those of the recipe. step: of a recipe; the last one."""
+
+    devices: tuple[str, ...] = ()
+    int8: bool = False
+    rewrite: bool = True
+    measure: bool = False
+    threads: int = 1
+    step: str | None = None
+
+
+def devices() -> dict[str, Path]:
+    """Return the shipped device profiles by name."""
+    return profiles(shipped("assets", "devices"))
+
+
+def device(name: str) -> DeviceProfile:
+    """Return a profile by its name or path. Raises MobilesegError with the names there are."""
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        return load_profile(path)
+    known = devices()
+    if name not in known:
+        raise unknown("--device", "device", name, known)
+    return load_profile(known[name])
+
+
+def device_facts() -> list[dict[str, Any]]:
+    """Return what every shipped profile says of itself, and its cross-validated error."""
+    rows = []
+    for path in devices().values():
+        profile = load_profile(path)
+        row: dict[str, Any] = {
+            "name": profile.name,
+            "title": profile.title,
+            "soc": profile.soc,
+            "core": profile.core,
+            "threads": profile.threads,
+            "runtime": profile.runtime,
+            "year": profile.year,
+        }
+        for precision in ("float32", "int8"):
+            table = getattr(profile, precision)
+            row[precision] = (
+                None
+                if table is None
+                else {
+                    "basis": table.basis,
+                    "median_error_percent": table.error.median_percent,
+                    "spearman": table.error.spearman,
+                    "check": table.error.check,
+                }
+            )
+        rows.append(row)
+    return rows
+
+
+def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
+    """Return the priced operators per device and, if asked, the file's times on this machine.
+
+    given: a run, or a recipe (path or shipped name). The estimate needs no weights; a measured
+    file of a recipe holds zeros, which take as long.
+    """
+    name, recipe, spec, run = _network(given, options.step, runs)
+    graph = empty_graph(spec, options.rewrite)
+    graph = as_int8(graph) if options.int8 else graph
+    result: dict[str, Any] = {
+        "network": name,
+        "precision": "int8" if options.int8 else "float32",
+        "image_size": list(spec.image_size),
+        "macs": spec.macs,
+        "params": spec.params,
+    }
+    chosen = options.devices or recipe.devices
+    result["devices"] = [price(graph, device(each)).as_dict() for each in chosen]
+    if options.measure:
+        result["measured"] = _measured(graph, options.threads)
+    if run is not None:
+        write_json(run.latency_folder / f"{result['precision']}.json", result)
+    return result
+
+
+def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
+    """Return the name, recipe and network that a person means, and the run if it is one."""
+    if given.endswith(".toml"):
+        recipe = read_recipe(str(recipe_path(given)))
+        rungs = {rung.step.name: rung for rung in plan(recipe, runs)}
+        chosen = step or recipe.step[-1].name
+        if chosen not in rungs:
+            raise unknown("--step", "step", chosen, rungs)
+        return f"{recipe.name}/{chosen}", recipe, rungs[chosen].spec, None
+    run = find_run(f"{given}/{step}" if step else given, runs)
+    return run.name, run.recipe(), run.spec(), run
+
+
+def _measured(graph: Graph, threads: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        write_atomic(path, write_tflite(graph))
+        found = measure(path, threads)
+    matched = match(graph, found)
+    operators = [each / 1000 if isinstance(each, float) else each for each in matched]
+    return found.as_dict() | {"operators_ms": operators}

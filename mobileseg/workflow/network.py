@@ -1,0 +1,126 @@
+"""From a spec and weights to a module, to a graph, to something that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mobileseg.errors import MobilesegError
+from mobileseg.export.runtime import Runner, pixels_as
+from mobileseg.graph import ops
+from mobileseg.graph.execute import execute
+from mobileseg.graph.execute_int8 import execute_int8, quant_of
+from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.passes import FOR_TFLITE, REWRITES, normalise, run_passes
+from mobileseg.graph.trace import trace
+from mobileseg.nets.module import Net, build
+from mobileseg.nets.spec import NetSpec
+from mobileseg.quantize.convert import quantize
+from mobileseg.runs import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Output: TypeAlias = Literal["logits", "softmax", "sigmoid", "argmax"]
+Pictures: TypeAlias = NDArray[np.uint8]
+Predict: TypeAlias = Callable[[Pictures], NDArray[np.float32]]
+
+_HEADS: dict[Output, tuple[ops.Op, str]] = {
+    "softmax": (ops.Softmax(), "probabilities"),
+    "sigmoid": (ops.Activation("sigmoid"), "probabilities"),
+    "argmax": (ops.ArgMax(), "mask"),
+}
+
+
+def load_net(run: Run) -> Net:
+    """Return a trained run's module in eval mode. Raises MobilesegError where files do not fit."""
+    return with_weights(run.spec(), run.load_weights(), str(run.weights_path))
+
+
+def with_weights(spec: NetSpec, state: Mapping[str, Tensor], where: str) -> Net:
+    """Return the spec's module holding the weights. Raises MobilesegError listing misfits."""
+    net = build(spec)
+    expected = net.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    surplus = sorted(state.keys() - expected.keys())
+    wrong = [
+        f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    problems = [*(f"{name} is missing" for name in missing), *wrong]
+    problems += [f"{name} belongs to no layer" for name in surplus]
+    if problems:
+        shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+        raise MobilesegError(f"{where}: does not fit {spec.name}: {shown}; train again")
+    if not all(torch.isfinite(value.float()).all() for value in state.values()):
+        raise MobilesegError(f"{where}: holds NaN or infinity; train again")
+    net.load_state_dict(dict(state))
+    return net.eval()
+
+
+def float_graph(net: Net, output: Output = "logits", rewrite: bool = True) -> Graph:
+    """Return the float graph that files are written from."""
+    graph = normalise(trace(net, net.spec.image_size))
+    graph = _with_output(graph, output)
+    return run_passes(graph, (*(REWRITES if rewrite else ()), *FOR_TFLITE))
+
+
+def empty_graph(spec: NetSpec, rewrite: bool = True) -> Graph:
+    """Return the graph with weights of zeros: what counting and pricing need, and no training."""
+    return float_graph(build(spec, device="meta"), rewrite=rewrite)
+
+
+def as_int8(graph: Graph) -> Graph:
+    """Return the graph as int8 with made-up ranges: right in types and sizes, not in values."""
+    return quantize(graph, dict.fromkeys(graph.tensors, (-1.0, 1.0)))
+
+
+def _with_output(graph: Graph, output: Output) -> Graph:
+    if output == "logits":
+        return graph
+    op, name = _HEADS[output]
+    head = Node(op, graph.outputs, name, name)
+    return graph.edit([*graph.nodes, head], outputs=(name,))
+
+
+def graph_predict(graph: Graph) -> Predict:
+    """Return our own execution of the graph as a function of pictures `(N, H, W, 3)`."""
+    given = graph[graph.inputs[0]]
+    if given.quant is None and graph[graph.outputs[0]].quant is None and _is_float(graph):
+
+        def run_float(images: Pictures) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                x = torch.from_numpy(pixels_as(images, np.dtype(np.float32)))
+                result: NDArray[np.float32] = execute(graph, x).numpy()
+            return result
+
+        return run_float
+
+    def run_int8(images: Pictures) -> NDArray[np.float32]:
+        steps = execute_int8(graph, pixels_as(images, np.dtype(given.dtype)))
+        out = graph[graph.outputs[0]]
+        if out.quant is None:
+            return steps.astype(np.float32)
+        quant = quant_of(out)
+        return (steps.astype(np.float32) - quant.zero_point) * np.float32(quant.scale[0])
+
+    return run_int8
+
+
+def _is_float(graph: Graph) -> bool:
+    return not any(isinstance(node.op, ops.Quantize) for node in graph.nodes)
+
+
+def file_predict(runner: Runner) -> Predict:
+    """Return an exported file in its runtime as a function of pictures `(N, H, W, 3)`."""
+
+    def run(images: Pictures) -> NDArray[np.float32]:
+        result: Any = runner.reals(runner(pixels_as(images, runner.input_dtype)))
+        return np.asarray(result, np.float32)
+
+    return run

@@ -1,0 +1,54 @@
+"""A recipe's steps as networks, each with its folder: all that needs neither weights nor torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileseg.nets.spec import NetSpec
+from mobileseg.nets.zoo import zoo_net
+from mobileseg.recipe import Recipe, Step
+from mobileseg.runs import Run, ladder_folder
+from mobileseg.slim.steps import apply
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step with its network and its folder."""
+
+    step: Step
+    parent: str | None
+    spec: NetSpec
+    run: Run
+    # What everything that the rung's weights depend on hashes to.
+    key: str
+
+
+def plan(recipe: Recipe, runs: Path) -> list[Rung]:
+    """Return the recipe's rungs. Raises MobilesegError naming the step that does not work."""
+    base = zoo_net(recipe.net, recipe.image_size, len(recipe.data.classes), f"{recipe.name}: net")
+    rungs: dict[str, Rung] = {}
+    for step in recipe.step:
+        parent = recipe.parent(step)
+        before = rungs[parent.name] if parent is not None else None
+        spec = apply(before.spec if before else base, step, f"{recipe.name}: step {step.name!r}")
+        run = Run(ladder_folder(runs, recipe) / step.name)
+        key = _key(recipe, step, spec, before.key if before else "")
+        rungs[step.name] = Rung(step, before.step.name if before else None, spec, run, key)
+    return list(rungs.values())
+
+
+def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
+    plain = recipe.as_dict()
+    plain["data"].pop("root")
+    said = [
+        parent_key,
+        spec.as_dict(),
+        step.train,
+        dataclasses.asdict(recipe.training(step)),
+        *(plain.get(part) for part in ("seed", "weights", "data", "augment")),
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,106 @@
+"""`mobileseg predict`: masks and overlays for pictures, from a run or from an exported file."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mobileseg.errors import MobilesegError
+from mobileseg.export.runtime import load
+from mobileseg.files import write_atomic
+from mobileseg.nets.module import Net
+from mobileseg.runs import find_run
+from mobileseg.train.evaluate import labels_at, module_predict
+from mobileseg.train.pictures import IMAGES, read_image, resize_image
+from mobileseg.workflow.network import Pictures, Predict, file_predict, load_net
+
+# The picture shows through the class's colour.
+_TINT = 0.5
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The files written for one picture, and the share of its pixels per class number."""
+
+    image: Path
+    mask: Path
+    overlay: Path
+    shares: dict[int, float]
+
+    def words(self) -> str:
+        """The shares of the classes that were found, as a person reads them."""
+        found = [f"class {i} {100 * share:.1f} %" for i, share in self.shares.items() if i]
+        return ", ".join(found) or "nothing found"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        files = {"image": self.image, "mask": self.mask, "overlay": self.overlay}
+        return {key: str(path) for key, path in files.items()} | {"shares": self.shares}
+
+
+def predict(model: str, given: Path, out: Path | None, runs: Path) -> Iterator[Predicted]:
+    """Yield each picture's mask (class numbers, with a palette) and overlay, both PNG.
+
+    model: a run, or a .tflite or .onnx file. given: a picture, or a folder of them. out: by
+    default the run's folder `predict`; a file by itself needs one.
+    """
+    run_predict, size, default = _executor(model, runs)
+    folder = out or default
+    if folder is None:
+        raise MobilesegError(f"{model}: belongs to no run; say where to write with --out")
+    pictures = _pictures(given)
+    for path in pictures:
+        image = read_image(path)
+        logits = run_predict(resize_image(image, size)[None])[0]
+        yield _write(path, image, labels_at(logits, image.shape[:2]), folder)
+
+
+def _executor(model: str, runs: Path) -> tuple[Predict, tuple[int, int], Path | None]:
+    path = Path(model)
+    if path.suffix in {".tflite", ".onnx"}:
+        runner = load(path)
+        return file_predict(runner), runner.image_size, None
+    run = find_run(model, runs)
+    net: Net = load_net(run)
+    return module_predict(net), net.spec.image_size, run.folder / "predict"
+
+
+def _pictures(given: Path) -> list[Path]:
+    if given.is_file():
+        return [given]
+    if not given.is_dir():
+        raise MobilesegError(f"{given}: there is no such picture or folder")
+    found = sorted(path for path in given.iterdir() if path.suffix.lower() in IMAGES)
+    if not found:
+        raise MobilesegError(f"{given}: holds no picture ({', '.join(sorted(IMAGES))})")
+    return found
+
+
+def _write(path: Path, image: Pictures, labels: Pictures, folder: Path) -> Predicted:
+    colours = palette(int(labels.max()) + 1)
+    mask = Image.fromarray(labels, mode="P")
+    mask.putpalette(colours.ravel().tolist())
+    tinted = image * (1 - _TINT) + colours[labels] * _TINT
+    shown = np.where((labels > 0)[..., None], tinted, image).astype(np.uint8)
+    files = folder / f"{path.stem}_mask.png", folder / f"{path.stem}_overlay.png"
+    for file, picture in zip(files, (mask, Image.fromarray(shown)), strict=True):
+        buffer = io.BytesIO()
+        picture.save(buffer, "png")
+        write_atomic(file, buffer.getvalue())
+    counts = np.bincount(labels.ravel())
+    shares = {i: round(float(n) / labels.size, 4) for i, n in enumerate(counts) if n}
+    return Predicted(path, *files, shares)
+
+
+def palette(classes: int) -> Pictures:
+    """Return a colour per class `(classes, 3)`: black, then hues a golden ratio apart."""
+    hues = [(0.33 + 0.618034 * i) % 1 for i in range(classes - 1)]
+    colours = [(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues)]
+    return (np.array(colours) * 255).round().astype(np.uint8)

@@ -1,0 +1,212 @@
+"""The fit finds what is there, keeps its prior where nothing is, and repeats itself."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobileseg.errors import MobilesegError
+from mobileseg.graph import ops
+from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, start
+from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
+from mobileseg.latency.fit import chosen, coefficients, fit_devices, fit_error, read_facts
+from mobileseg.latency.price import features, price
+from mobileseg.latency.profile import KERNELS, load_profile, profiles
+from mobileseg.latency.solve import Sample, names, operators_ms, problem, rows_ms, solve
+from tests.latency.small import DEVICE, graph_of
+
+ASSETS = Path(__file__).parents[2] / "assets"
+TILES = {"pointwise": (8, 1), "depthwise": (8, 1), "add": (1, 1)}
+
+
+def samples() -> list[Sample]:
+    """Layers of many sizes, as rows of one."""
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(240):
+        cin, cout, size, kernel = (int(random.integers(*span)) for span in SPANS)
+        plane = (1, cin, size, size + 3)
+        for graph in (
+            graph_of(ops.Conv2d(), (plane,), ((cout, cin, 1, 1),)),
+            graph_of(ops.Conv2d(groups=cin), (plane,), ((cin, 1, kernel, kernel),)),
+            graph_of(ops.Add(), (plane, plane)),
+        ):
+            row = tuple(features(graph, node) for node in graph.nodes)
+            found.append(Sample(row, row[0].kernel, 1.0))
+    return found
+
+
+SPANS = ((3, 200), (3, 200), (7, 60), (2, 7))
+
+
+def test_known_coefficients_are_recovered() -> None:
+    data = problem(samples(), TILES)
+    prior = start(1.0, tuple(TILES))
+    order = names(tuple(TILES))
+    random = np.random.default_rng(11)
+    off = np.array([random.uniform(-0.8, 0.8) * prior[name].sigma for name in order])
+    truth = np.log([prior[name].value for name in order]) + off
+    measured = rows_ms(data, truth) * np.exp(random.normal(0, 0.01, len(data.ms)))
+    found = solve(problem([*map(_with, samples(), measured)], TILES), prior)
+    assert np.abs(rows_ms(data, found.theta) / rows_ms(data, truth) - 1).max() < 0.05
+    for name in ("pointwise.giga_per_s", "depthwise.giga_per_s"):
+        at = order.index(name)
+        assert found.theta[at] == pytest.approx(truth[at], abs=0.1)
+        assert found.seen[at]
+
+
+def _with(sample: Sample, ms: float) -> Sample:
+    return Sample(sample.operators, sample.family, float(ms))
+
+
+def test_a_slip_in_the_table_does_not_move_the_fit() -> None:
+    data = problem(samples(), TILES)
+    prior = start(1.0, tuple(TILES))
+    truth = np.log([prior[name].value for name in names(tuple(TILES))])
+    measured = rows_ms(data, truth)
+    measured[::40] *= 5.0
+    found = solve(problem([*map(_with, samples(), measured)], TILES), prior)
+    assert np.median(np.abs(rows_ms(data, found.theta) / rows_ms(data, truth) - 1)) < 0.01
+
+
+def test_what_no_row_tells_keeps_its_prior() -> None:
+    only = [sample for sample in samples() if sample.family == "add"]
+    prior = start(1.0, tuple(TILES))
+    found = solve(problem(only, TILES), prior)
+    at = names(tuple(TILES)).index("pointwise.giga_per_s")
+    assert np.exp(found.theta[at]) == pytest.approx(prior["pointwise.giga_per_s"].value)
+    assert not found.seen[at]
+
+
+def test_the_fits_formula_is_the_prices() -> None:
+    """A fitted row and the priced graph give the same number."""
+    block = Block("mbconv", 28, 16, 24, 5, 2, 3, se=True)
+    graph = block_graph(block)
+    row = tuple(features(graph, node) for node in graph.nodes)
+    data = problem([Sample(row, block.family, 1.0)], dict.fromkeys(STARTS, (8, 4)))
+    table = DEVICE.float32
+    kernel = table.kernels["add"]
+    shared = (
+        table.bandwidth_gb_per_s,
+        table.bandwidth_gb_per_s / table.dram_gb_per_s - 1.0,
+        table.cache_kb,
+        table.overlap - 1.0,
+        table.overhead_us,
+    )
+    own = (kernel.giga_per_s, kernel.reduction_half, kernel.pixels_half)
+    theta = np.log([*shared, *own * len(STARTS)])
+    expected = [line.ms for line in price(graph, DEVICE).rows]
+    assert operators_ms(data, theta) == pytest.approx(expected)
+
+
+# Millions of MACs and of parameters, from the papers' own tables or the published files.
+PUBLISHED = [
+    ("mobilenet_v1", 1.0, 224, 568.74, 4.222),
+    ("mobilenet_v1", 0.25, 128, 13.57, 0.468),
+    ("mobilenet_v2", 1.4, 224, 582.20, 6.087),
+    ("mobilenet_v2", 0.35, 96, 11.94, 1.671),
+    ("mobilenet_v3_large", 0.75, 224, 140.59, 3.920),
+    ("mobilenet_v3_small", 1.0, 224, 56.51, 2.538),
+    ("mobilenet_v3_large_minimal", 1.0, 224, 209.14, 3.913),
+    ("mobilenet_v3_small_minimal", 1.0, 224, 52.29, 2.040),
+    ("mnasnet_b1", 1.3, 224, 526.36, 6.259),
+    ("resnet50", 1.0, 224, 4089.19, 25.533),
+    ("squeezenet", 1.0, 224, 887.61, 1.249),
+]
+
+
+@pytest.mark.parametrize(("name", "width", "size", "macs", "params"), PUBLISHED)
+def test_networks_are_the_published_ones(
+    name: str, width: float, size: int, macs: float, params: float
+) -> None:
+    graph = network_graph(name, width, size, "float32")
+    assert graph.total_macs / 1e6 == pytest.approx(macs, abs=0.006)
+    assert sum(graph.params(node) for node in graph.nodes) / 1e6 == pytest.approx(params, abs=6e-4)
+
+
+def test_every_network_is_checked() -> None:
+    assert {row[0] for row in PUBLISHED} == set(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("block", "mmacs"),
+    [
+        (Block("firstconv", 128, 3, 16, 3, 2, 1, False), 1.7695),
+        (Block("mbconv", 112, 16, 32, 3, 2, 2, False), 12.1426),
+        (Block("mbconv", 64, 16, 16, 5, 2, 4, True), 6.8833),
+        (Block("mbconv_ds", 16, 80, 152, 3, 1, 6, True), 32.8422),
+        (Block("mbpool_head", 2, 248, 1984, 1, 1, 6, False), 6.4123),
+        (Block("transformer_ffn", 8, 128, 128, 1, 1, 2, False), 4.1943),
+    ],
+)
+def test_blocks_are_the_published_ones(block: Block, mmacs: float) -> None:
+    assert block_graph(block).total_macs / 1e6 == pytest.approx(mmacs, abs=6e-5)
+
+
+def test_every_kernel_is_fitted_or_related_to_one() -> None:
+    assert STARTS.keys() | RELATIONS.keys() == KERNELS.keys()
+    assert {relation.like for relation in RELATIONS.values()} <= STARTS.keys()
+    assert len(BLOCKS) == 5
+
+
+def test_errors_are_summed_up() -> None:
+    error = fit_error("family", np.array([1.0, 2.2, 3.0, 8.0]), np.array([1.0, 2.0, 4.0, 8.0]))
+    assert (error.rows, error.median_percent, error.mean_percent) == (4, 5.0, 8.75)
+    assert error.spearman == 1.0
+    assert error.factor >= 1.1
+
+
+def test_names_of_devices() -> None:
+    names_ = [device.name for device in DEVICES]
+    assert [device.name for device in chosen([])] == names_
+    assert [device.name for device in chosen(["sd865"])] == ["pixel4", "sd855", "sd865"]
+    with pytest.raises(MobilesegError, match="'pixel9' has no facts"):
+        chosen(["pixel9"])
+
+
+def test_facts_name_their_source_and_stay_small() -> None:
+    folder = ASSETS / "latency"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1.5e6
+    with gzip.open(folder / "blocks.csv.gz", "rt", encoding="utf-8") as file:
+        assert all(line.strip().rpartition(",")[2] for line in file)
+    assert all(row.source for row in read_facts(folder))
+
+
+def test_shipped_profiles_keep_their_promises() -> None:
+    shipped = profiles(ASSETS / "devices")
+    assert shipped.keys() == {device.name for device in DEVICES}
+    for path in shipped.values():
+        profile = load_profile(path)
+        assert profile.float32.kernels.keys() == KERNELS.keys()
+        assert profile.int8 is not None
+        assert profile.float32.error.spearman > 0.97
+    # Networks that no fit has seen, in another build of the same kernels (XNNPACK, March 2020).
+    pixel = load_profile(shipped["pixel1"])
+    for name, measured in (("mobilenet_v1", 82), ("mobilenet_v2", 49), ("mobilenet_v3_large", 39)):
+        ms = price(network_graph(name, 1.0, 224, "float32"), pixel).ms
+        assert ms == pytest.approx(measured, rel=0.35)
+
+
+@pytest.mark.slow
+def test_shipped_profiles_are_what_the_command_writes(tmp_path: Path) -> None:
+    said: list[str] = []
+    written = fit_devices(ASSETS / "latency", tmp_path, said.append)
+    assert len(written) == len(DEVICES)
+    assert len(said) == 2 * len(DEVICES)
+    for path in written:
+        new, old = load_profile(path), load_profile(ASSETS / "devices" / path.name)
+        for name, kernel in new.float32.kernels.items():
+            shipped = old.float32.kernels[name]
+            assert kernel.giga_per_s == pytest.approx(shipped.giga_per_s, rel=0.02)
+        assert new.float32.error.median_percent == pytest.approx(
+            old.float32.error.median_percent, abs=0.3
+        )
+
+
+def test_coefficients_leave_no_kernel_out() -> None:
+    rows = [row for row in read_facts(ASSETS / "latency") if row.device == "rpi4"]
+    assert rows
+    assert callable(coefficients)
