@@ -65,7 +65,8 @@ def _place(loc: Sequence[object]) -> list[str]:
         if isinstance(part, int) and words:
             words[-1] += f"[{part + 1}]"
         else:
-            words.append(str(part))
+            word = str(part)
+            words.append(word if word.isprintable() else json.dumps(word))
     return words
 
 

@@ -18,7 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
+from mobileseg.graph.execute_int8 import LIMITS, step_limits
 from mobileseg.graph.ir import Array, Graph, Node, QuantParams, Tensor
+from mobileseg.graph.passes import FOR_ONNX, run_passes
 
 # 17 is old enough for every runtime of the last years; its IR version likewise.
 _OPSET = 17
@@ -32,26 +34,52 @@ _TYPES = {
 }
 
 
-def write_onnx(graph: Graph, simplify: bool = True) -> bytes:
+def write_onnx(graph: Graph) -> bytes:
     """Return the model's bytes, through onnxsim and onnx.checker.
 
-    Raises MobilesegError where either refuses it.
+    int8 is written as uint8 steps (`passes.FOR_ONNX`). An integer output's scale stands in the
+    metadata `output_scale` and `output_zero_point`. Raises MobilesegError where either refuses it.
     """
-    model = _Model(graph).build()
-    if simplify:
-        model = _simplified(model)
+    return bytes(_model(run_passes(graph, FOR_ONNX)).SerializeToString())
+
+
+def _model(graph: Graph) -> Any:
+    """Return the finished model.
+
+    onnxsim and the checker see the weights as inputs, without data: they would copy every byte
+    several times, and onnxsim would fold float16 weights back into float32.
+    """
+    writer = _Model(graph)
+    model = _simplified(writer.build())
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise MobilesegError(f"onnx: the checker refuses the model ({error})") from None
-    return bytes(model.SerializeToString())
+    body = model.graph
+    names = set(graph.inputs)
+    for given in [given for given in body.input if given.name not in names]:
+        body.input.remove(given)
+        data = writer.weights[given.name]
+        # Native order is little endian on everything that torch runs on.
+        body.initializer.add(
+            name=given.name,
+            data_type=helper.np_dtype_to_tensor_dtype(data.dtype),
+            dims=data.shape,
+            raw_data=data.tobytes(),
+        )
+    return model
 
 
 def _simplified(model: Any) -> Any:
     import onnxsim  # noqa: PLC0415  (slow to import)
 
     with contextlib.redirect_stdout(io.StringIO()):
-        simple, agrees = onnxsim.simplify(model)
+        simple, agrees = onnxsim.simplify(
+            model,
+            # Scales and zero points stay one per tensor: shared ones break ONNX Runtime's own
+            # rewriting of quantized models.
+            skipped_optimizers=["eliminate_duplicate_initializer"],
+        )
     if not agrees:
         raise MobilesegError("onnx: onnxsim's model computes something else; report this network")
     return simple
@@ -64,6 +92,7 @@ class _Model:
     graph: Graph
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Array] = field(default_factory=dict)
 
     def build(self) -> Any:
         given = self.graph[self.graph.inputs[0]]
@@ -78,8 +107,8 @@ class _Model:
         body = helper.make_graph(
             self.nodes,
             "mobileseg",
-            [_info(given, given.name)],
-            [_info(out, self._outside(out))],
+            [_info(given), *(_value_info(name, data) for name, data in self.weights.items())],
+            [_info(out)],
             list(self.constants.values()),
         )
         model = helper.make_model(
@@ -95,10 +124,6 @@ class _Model:
                 model, {"output_scale": repr(scale), "output_zero_point": str(zero_point)}
             )
         return model
-
-    def _outside(self, tensor: Tensor) -> str:
-        """The name under which the steps of an output, or its reals, leave the model."""
-        return tensor.name
 
     def _node(self, node: Node) -> None:
         out = self.graph[node.output]
@@ -116,13 +141,13 @@ class _Model:
     def _constant_tensor(self, tensor: Tensor) -> None:
         assert tensor.data is not None
         if tensor.quant is None:
-            self.constant(tensor.name, tensor.data)
+            self.weights[tensor.name] = tensor.data
             return
-        self.constant(f"{tensor.name}_q", tensor.data)
+        self.weights[f"{tensor.name}_q"] = tensor.data
         self.dequantize(tensor, f"{tensor.name}_q")
 
     def constant(self, name: str, data: Array) -> str:
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(data), name)
+        self.constants[name] = numpy_helper.from_array(data, name)
         return name
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -156,20 +181,38 @@ class _Model:
         return [f"{name}_real" if name == outer else name for name in node.inputs]
 
 
-def _info(tensor: Tensor, name: str) -> Any:
-    return helper.make_tensor_value_info(name, _TYPES[tensor.dtype], tensor.shape)
+def _info(tensor: Tensor) -> Any:
+    return helper.make_tensor_value_info(tensor.name, _TYPES[tensor.dtype], tensor.shape)
+
+
+def _value_info(name: str, data: Array) -> Any:
+    kind = helper.np_dtype_to_tensor_dtype(data.dtype)
+    return helper.make_tensor_value_info(name, kind, data.shape)
 
 
 def _fused(model: _Model, function: str, source: str, target: str) -> None:
     if function == "relu":
         model.add("Relu", [source], target)
     elif function == "relu6":
-        low = model.constant("zero", np.float32(0))
-        model.add("Clip", [source, low, model.constant("six", np.float32(6))], target)
+        limits = [
+            model.constant("zero", np.array(0, np.float32)),
+            model.constant("six", np.array(6, np.float32)),
+        ]
+        model.add("Clip", [source, *limits], target)
+
+
+def _is_clamped(out: Tensor, function: str) -> bool:
+    """Whether the steps of an int8 output reach no further than its activation does.
+
+    Then a Relu or Clip would change nothing, and keep ONNX Runtime from an integer convolution.
+    """
+    return out.quant is not None and step_limits(out, function) == LIMITS[out.dtype]
 
 
 def _with_activation(model: _Model, node: Node, kind: str, made: str, **attributes: Any) -> None:
     function = getattr(node.op, "activation", "none")
+    if _is_clamped(model.graph[node.output], function):
+        function = "none"
     plain = made if function == "none" else f"{made}_linear"
     model.add(kind, model.reads(node), plain, **attributes)
     _fused(model, function, plain, made)

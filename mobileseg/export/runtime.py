@@ -65,7 +65,7 @@ class LiteRT:
             self._interpreter.set_tensor(self._input["index"], given)
             self._interpreter.invoke()
             results.append(self._interpreter.get_tensor(self._output["index"]))
-        out = np.concatenate(results)
+        out: Array = np.concatenate(results)
         return out.transpose(0, 3, 1, 2) if out.ndim == 4 else out
 
     def reals(self, result: Array) -> Array:

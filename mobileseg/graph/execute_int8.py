@@ -30,7 +30,7 @@ _EXACT = 2**24
 # Far less than a mean of steps can be from a half, far more than float64 errs.
 _TINY = 1e-9
 _Q11 = 2**11
-_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
 
 
 def execute_int8(
@@ -100,16 +100,19 @@ class Step:
         steps = torch.round(real / float(quant.scale[0])) + quant.zero_point
         return torch.clamp(steps, *self.limits())
 
-    def limits(self) -> tuple[float, float]:
-        """The least and largest step: the type's, narrowed by a fused activation."""
-        low, high = _LIMITS[self.out.dtype]
-        fused = getattr(self.op, "activation", "none")
-        quant = quant_of(self.out)
-        if fused != "none":
-            low = max(low, quant.zero_point)
-        if fused == "relu6":
-            high = min(high, quant.zero_point + round(6 / float(quant.scale[0])))
-        return low, high
+    def limits(self) -> tuple[int, int]:
+        return step_limits(self.out, getattr(self.op, "activation", "none"))
+
+
+def step_limits(value: Value, activation: str) -> tuple[int, int]:
+    """Return the least and largest step: the type's, narrowed by a fused activation."""
+    low, high = LIMITS[value.dtype]
+    quant = quant_of(value)
+    if activation != "none":
+        low = max(low, quant.zero_point)
+    if activation == "relu6":
+        high = min(high, quant.zero_point + round(6 / float(quant.scale[0])))
+    return low, high
 
 
 def quant_of(value: Value) -> QuantParams:
@@ -120,7 +123,7 @@ def quant_of(value: Value) -> QuantParams:
 
 
 def _conv(step: Step) -> Tensor:
-    op, weight = step.op, step.steps(1)
+    op, weight = step.op, step.centred(1)
     x = step.centred()
     top, left, bottom, right = op.pad
     x = F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
@@ -130,7 +133,7 @@ def _conv(step: Step) -> Tensor:
 
 
 def _deconv(step: Step) -> Tensor:
-    op, weight = step.op, step.steps(1)
+    op, weight = step.op, step.centred(1)
     x, weight = _exactly(step.centred(), weight, weight.abs().sum(dim=(0, 2, 3)).max())
     total = F.conv_transpose2d(x, weight, None, op.stride)
     top, left, bottom, right = op.pad

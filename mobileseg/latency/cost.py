@@ -34,10 +34,15 @@ class Features:
 def filled_work(
     work: Floats, pixels: Floats, channels: Floats, pixel_tile: Floats, channel_tile: Floats
 ) -> Floats:
-    """Work with both tiles filled up: a remainder of positions or channels costs a whole step."""
+    """Work with both tiles filled up: a remainder of positions or channels costs a whole step.
+
+    One position alone (a product of a vector) has kernels of its own in every runtime: no tile.
+    """
     wide = -(-channels // channel_tile) * channel_tile / channels
-    long = -(-pixels // pixel_tile) * pixel_tile / pixels
-    return work * wide * long
+    steps = -(-pixels // pixel_tile) * pixel_tile
+    long = (steps - (pixels == 1) * (steps - 1.0)) / pixels
+    filled: Floats = work * wide * long
+    return filled
 
 
 def arithmetic_ms(

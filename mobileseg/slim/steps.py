@@ -201,7 +201,7 @@ def _why_fixed(draft: _Draft, name: str, actions: Actions) -> str:
         return "gives the classes; their number is the data's"
     if name.startswith("skip") and draft.decoder:
         return f"has the channels of its decoder stage; set those of deconv{name[4:]}"
-    return f"is a {draft.old[name].kind} and has no channels of its own; set those of its inputs"
+    return f"({draft.old[name].kind}) has no channels of its own; set those of its inputs"
 
 
 def _stages(decoder: Decoder) -> dict[str, Channels]:

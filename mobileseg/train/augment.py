@@ -108,8 +108,10 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator) -> Tens
         flat = torch.baddbmm(bias.to(x.device), matrix.to(x.device), x.flatten(2))
         x = flat.view_as(x).clamp_(-1, 127 / 128)
     if config.gamma:
-        unit = x.add(1).mul_(0.5)  # unit ** gamma, twice as fast on a CPU; log(0) ends as 0 too
-        x = unit.log_().mul_(gamma.to(x.device).view(-1, 1, 1, 1)).exp_().mul_(2).sub_(1)
+        unit = x.add(1).mul_(
+            128 / 255
+        )  # unit ** gamma, twice as fast on a CPU; log(0) ends as 0 too
+        x = unit.log_().mul_(gamma.to(x.device).view(-1, 1, 1, 1)).exp_().mul_(255 / 128).sub_(1)
     x = _blur(x, blurred.nonzero().squeeze(1), strength)
     if config.noise:
         x = _noise(x, noisy.nonzero().squeeze(1), deviation, generator)

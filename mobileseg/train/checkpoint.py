@@ -67,7 +67,7 @@ class Checkpoint:
                 saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError) as error:
             raise MobilesegError(
-                f"{self.path}: not a checkpoint of mobileseg ({error}); train without --resume"
+                f"{self.path}: not a checkpoint of mobileseg ({error}); train with --restart"
             ) from error
         self._restore(saved)
         return State(**facts["state"])
@@ -103,7 +103,7 @@ class Checkpoint:
     def _other_network(self, names: list[str]) -> MobilesegError:
         return MobilesegError(
             f"{self.path}: belongs to another network ({names[0]} and {len(names) - 1} more "
-            "tensors differ); train without --resume"
+            "tensors differ); train with --restart"
         )
 
     def _check(self, identity: dict[str, object]) -> None:
@@ -116,5 +116,5 @@ class Checkpoint:
         if changed:
             raise MobilesegError(
                 f"{self.path}: cannot resume, the training has changed: {'; '.join(changed)}; "
-                "undo the change or train without --resume"
+                "undo the change or train with --restart"
             )

@@ -81,7 +81,7 @@ def evaluate(
         logits = predict(images)
         _check(logits, len(images), evalset, start)
         for i, plane in enumerate(logits, start):
-            scores.add(evalset.masks[i], _labels(plane, evalset.masks[i].shape))
+            scores.add(evalset.masks[i], labels_at(plane, evalset.masks[i].shape))
         if progress:
             progress(start + len(images), len(evalset))
     return scores
@@ -104,6 +104,15 @@ def module_predict(module: nn.Module, device: torch.device | str = "cpu") -> Pre
     return predict
 
 
+def labels_at(logits: npt.NDArray[np.float32], size: tuple[int, ...]) -> U8:
+    """Return class numbers [H, W] at `size` from logits [C, h, w]."""
+    plane = torch.from_numpy(np.ascontiguousarray(logits, np.float32)).unsqueeze(0)
+    if plane.shape[2:] != size:
+        plane = F.interpolate(plane, size, mode="bilinear", align_corners=False)
+    labels: U8 = plane.argmax(1).squeeze(0).to(torch.uint8).numpy()
+    return labels
+
+
 def _check(logits: npt.NDArray[np.float32], count: int, evalset: EvalSet, start: int) -> None:
     want = (count, len(evalset.classes))
     if logits.ndim != 4 or logits.shape[:2] != want:
@@ -114,11 +123,3 @@ def _check(logits: npt.NDArray[np.float32], count: int, evalset: EvalSet, start:
     if not finite.all():
         worst = evalset.pairs[start + int(np.argmin(finite))].image
         raise MobilesegError(f"evaluate: the net gives NaN or infinity for {worst}")
-
-
-def _labels(logits: npt.NDArray[np.float32], size: tuple[int, ...]) -> U8:
-    plane = torch.from_numpy(np.ascontiguousarray(logits, np.float32)).unsqueeze(0)
-    if plane.shape[2:] != size:
-        plane = F.interpolate(plane, size, mode="bilinear", align_corners=False)
-    labels: U8 = plane.argmax(1).squeeze(0).to(torch.uint8).numpy()
-    return labels

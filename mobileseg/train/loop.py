@@ -31,6 +31,8 @@ from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
 Record: TypeAlias = dict[str, float | int | None]
 """One line of train.jsonl; the unit stands in each key; null where there is no figure."""
 
+# what a step's random numbers are for
+_ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
 _CHECK_EVERY = 20  # steps on a GPU between looks at the loss, each of which waits for the GPU
 
 
@@ -91,6 +93,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     there it goes on from that; without, it starts anew. `lr_scale` maps parameter names to
     factors of the learning rate. `after_step` is called with the number of steps done so far
     (counted over all epochs), before the average is updated: for masks and shared weights.
+
+    "The same bits" holds on one machine with one version and thread count of torch.
     """
     device = torch.device(device)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,11 +134,12 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     return _result(state)
 
 
-def generator(*numbers: int) -> Generator:
-    """Return a CPU generator that depends on all of the numbers."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+def generator(seed: int, epoch: int, step: int, purpose: int) -> Generator:
+    """Return a CPU generator that depends on all of the numbers: no state need be saved."""
+    numbers = (seed, epoch, step, purpose)
+    drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     # torch takes seeds up to 2^64 but MPS and older versions up to 2^63
-    return Generator().manual_seed(int(seed) >> 1)
+    return Generator().manual_seed(int(drawn) >> 1)
 
 
 def _start(checkpoint: Checkpoint, folder: Path, resume: bool) -> State:
@@ -158,12 +163,15 @@ def _identity(
     names = "\n".join(f"{pair.image.name} {pair.mask.name}" for pair in train.pairs)
     facts: dict[str, object] = {f"train.{k}": v for k, v in asdict(config).items()}
     del facts["train.checkpoint_seconds"]
+    reading = asdict(data)
+    for place in ("root", "train", "val", "test", "cache_mb"):
+        del reading[place]
+    facts |= {f"data.{k}": v for k, v in reading.items()}
     facts |= {f"augment.{k}": v for k, v in asdict(augment).items()}
     facts |= {
         "seed": seed,
         "size": size,
         "working size": train.masks.shape[1:],
-        "classes": data.classes,
         "train pictures": len(train),
         "train names (sha256)": hashlib.sha256(names.encode()).hexdigest()[:16],
     }
@@ -189,7 +197,7 @@ def _weights(
 
 def _epoch(run: _Run, after_step: Callable[[int], None] | None) -> None:
     state, config = run.state, run.config
-    order = torch.randperm(len(run.data), generator=generator(run.seed, state.epoch)).numpy()
+    order = _order(run)
     run.module.train()
     saved = clock = time.perf_counter()
     for step in range(state.step, run.steps):
@@ -209,28 +217,34 @@ def _epoch(run: _Run, after_step: Callable[[int], None] | None) -> None:
         clock = now
         if now - saved >= config.checkpoint_seconds and state.step < run.steps:
             _look(run)
+            _check_weights(run)
             run.checkpoint.save(state)
             saved = clock = time.perf_counter()
     _look(run)
 
 
+def _order(run: _Run) -> npt.NDArray[np.int64]:
+    """Return the running epoch's order of the pictures."""
+    draws = generator(run.seed, run.state.epoch, 0, _ORDER)
+    order: npt.NDArray[np.int64] = torch.randperm(len(run.data), generator=draws).numpy()
+    return order
+
+
 def _step(run: _Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     config, state = run.config, run.state
     images, masks = (torch.from_numpy(part).to(run.device) for part in run.data.batch(chosen))
-    inputs, labels = augment(
-        images, masks, run.size, run.augment, generator(run.seed, state.epoch, state.step)
-    )
+    draws = generator(run.seed, state.epoch, state.step, _AUGMENT)
+    inputs, labels = augment(images, masks, run.size, run.augment, draws)
     lr = config.lr * lr_factor(config, done, run.steps)
     set_lr(run.optimizer, lr)
     logits = _forward(run, inputs, labels)
     loss = run.loss(logits, labels)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    shown = loss.detach()
-    if config.clip_norm:
-        norm = nn.utils.clip_grad_norm_(run.module.parameters(), config.clip_norm, foreach=True)
-        shown = shown + 0 * norm  # NaN if the gradient is not finite
-    run.pending.append((state.step, shown))
+    limit = config.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)
+    # NaN if the gradient is not finite: a finite loss may have one
+    run.pending.append((state.step, loss.detach() + 0 * norm))
     if run.device.type == "cpu" or len(run.pending) >= _CHECK_EVERY:
         _look(run)
     run.optimizer.step()
@@ -242,8 +256,9 @@ def _forward(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
         run.device.type, torch.bfloat16, enabled=run.config.precision == "bfloat16"
     )
     devices = [run.device] if run.device.type == "cuda" else []
+    draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT)
     with torch.random.fork_rng(devices=devices), mixed:
-        torch.manual_seed(generator(run.seed, run.state.epoch, run.state.step, 1).initial_seed())
+        torch.manual_seed(draws.initial_seed())
         try:
             logits: Tensor = run.module(inputs)
         except ValueError as error:
@@ -276,10 +291,20 @@ def _look(run: _Run) -> None:
     run.pending.clear()
 
 
+def _check_weights(run: _Run) -> None:
+    """Raise if the last step, whose loss was still finite, ruined a weight."""
+    for name, parameter in run.module.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise MobilesegError(
+                f"train: {name} became NaN or infinite in epoch {run.state.epoch + 1}; lower "
+                "train.lr or raise train.warmup_epochs; the last good state is "
+                f"{run.checkpoint.path}"
+            )
+
+
 def _diverged(run: _Run, step: int, loss: float) -> MobilesegError:
     size, epoch = run.config.batch_size, run.state.epoch
-    order = torch.randperm(len(run.data), generator=generator(run.seed, epoch)).numpy()
-    names = [run.data.pairs[i].image.name for i in order[step * size : (step + 1) * size]]
+    names = [run.data.pairs[i].image.name for i in _order(run)[step * size : (step + 1) * size]]
     lr = run.config.lr * lr_factor(run.config, epoch * run.steps + step, run.steps)
     return MobilesegError(
         f"train: loss or gradient is {loss} in epoch {epoch + 1}, step {step + 1} of {run.steps}, "
@@ -290,6 +315,7 @@ def _diverged(run: _Run, step: int, loss: float) -> MobilesegError:
 
 def _finish_epoch(run: _Run, val: EvalSet | None, folder: Path) -> None:
     """Validate, then write the checkpoint, then the log: after a kill the log is at most short."""
+    _check_weights(run)
     state, config = run.state, run.config
     started = time.perf_counter()
     number = state.epoch + 1

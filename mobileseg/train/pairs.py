@@ -11,10 +11,10 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.train.config import DataConfig
+from mobileseg.train.pictures import IMAGES
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 _MASK_ENDINGS = ("", "_L", "_mask")  # `_L`: CamVid's original labels
 _SHOWN = 5  # enough to see the pattern, few enough to read
 
@@ -140,7 +140,7 @@ def _from_folder(source: Path) -> tuple[Pair, ...]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _IMAGES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGES or path.name.startswith("."):
             continue
         if path.stem in found:
             raise MobilesegError(f"{path}: {found[path.stem].name} has the same name; remove one")

@@ -19,6 +19,9 @@ from mobileseg.train.config import IGNORE, DataConfig
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+"""Endings, in lower case, by which a folder's pictures are found."""
+
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused: no phone camera's plain photo has more, and 240 MB is decoded."""
 

@@ -251,7 +251,8 @@ def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = Tru
     if parent is not None:
         spec, state = parent.spec, _state(recipe, parent, rungs, values)
     elif recipe.weights is not None:
-        spec, state = load_encoder(weights_path(recipe.weights))
+        encoder = load_encoder(weights_path(recipe.weights))
+        spec, state = encoder.spec, encoder.state
     else:
         return Inherited(fresh, 0.0, tuple(block.name for block in rung.spec.blocks))
     return inherit(spec, state, rung.spec, fresh)

@@ -12,7 +12,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, start
 from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
-from mobileseg.latency.fit import chosen, coefficients, fit_devices, fit_error, read_facts
+from mobileseg.latency.fit import chosen, fit_devices, fit_error, read_facts
 from mobileseg.latency.price import features, price
 from mobileseg.latency.profile import KERNELS, load_profile, profiles
 from mobileseg.latency.solve import Sample, names, operators_ms, problem, rows_ms, solve
@@ -204,9 +204,3 @@ def test_shipped_profiles_are_what_the_command_writes(tmp_path: Path) -> None:
         assert new.float32.error.median_percent == pytest.approx(
             old.float32.error.median_percent, abs=0.3
         )
-
-
-def test_coefficients_leave_no_kernel_out() -> None:
-    rows = [row for row in read_facts(ASSETS / "latency") if row.device == "rpi4"]
-    assert rows
-    assert callable(coefficients)

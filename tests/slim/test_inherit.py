@@ -94,7 +94,7 @@ def test_the_same_network_inherits_everything(name: str) -> None:
     assert all(torch.equal(result.state[key], state[key]) for key in state)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     name=st.sampled_from(["v1", "v2.1.4", "v2.1.5", "v2.1.6", "v2.1.6+"]),
     encoder=st.floats(0.2, 1),
@@ -114,7 +114,7 @@ def test_a_narrower_net_is_the_wide_net_with_silent_filters(
     torch.testing.assert_close(run(child, result.state), wide, atol=1e-5, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     a=st.integers(1, 10),
     b=st.integers(1, 6),

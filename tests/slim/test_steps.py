@@ -133,7 +133,7 @@ MISTAKES: list[tuple[str, dict[str, object], str]] = [
     ("v1", {"width": {"conv1": float("nan")}}, r"width\.conv1: nan"),
     ("v1", {"width": {"conv7": 0.5}}, "width: no block is named 'conv7'; did you mean"),
     ("v1", {"width": {"deconv4": 8}}, "deconv4 gives the classes; their number is the data's"),
-    ("v2.1.5", {"width": {"sum*": 8}}, "sum1 is a sum and has no channels of its own"),
+    ("v2.1.5", {"width": {"sum*": 8}}, "sum1 \\(sum\\) has no channels of its own"),
     ("v2.1.5", {"width": {"skip1": 8}}, "skip1 has the channels of its decoder stage; .* deconv1"),
     ("v1", {"width": {"deconv1": 8}, "deconv": (8, "classes")}, "from this step's `deconv`"),
     ("v1", {"width": {"conv5_*": 8, "conv*": 9}}, "both match conv5_1"),
@@ -166,7 +166,7 @@ OTHER_MISTAKES: list[tuple[dict[str, object], str]] = [
     ({"width": {"b": 8}}, "the step leaves blocks that do not fit: ab: adds two blocks"),
     ({"remove": ("c_up",)}, "ad: adds two blocks of one size"),
     ({"remove": ("d",)}, "ad: adds two blocks of one size"),
-    ({"width": {"*_up": 8}}, "c_up is a upsample and has no channels"),
+    ({"width": {"*_up": 8}}, "c_up \\(upsample\\) has no channels"),
 ]
 
 

@@ -1,7 +1,7 @@
 """Graph to graph. Each pass shows what it does as text; a pass that finds nothing changes nothing.
 
-`normalise` is what every target wants; `FOR_TFLITE` says with nodes what a TFLite operator cannot
-say by itself. `REWRITES` are exact and optional.
+`normalise` is what every target wants; `FOR_TFLITE` and `FOR_ONNX` say with nodes what an operator
+of the format cannot say by itself. `REWRITES` are exact and optional.
 """
 
 from mobileseg.graph.passes.draft import Pass, run_passes
@@ -15,6 +15,7 @@ from mobileseg.graph.passes.fold import (
     normalise,
 )
 from mobileseg.graph.passes.lower import (
+    FOR_ONNX,
     FOR_TFLITE,
     explicit_bias,
     explicit_crop,
@@ -23,10 +24,12 @@ from mobileseg.graph.passes.lower import (
     neg_as_mul,
     same_cut,
     same_pads,
+    unsigned_steps,
 )
 from mobileseg.graph.passes.rewrite import REWRITES, deconv_to_conv, float16_weights
 
 __all__ = [
+    "FOR_ONNX",
     "FOR_TFLITE",
     "NORMALISE",
     "REWRITES",
@@ -47,4 +50,5 @@ __all__ = [
     "run_passes",
     "same_cut",
     "same_pads",
+    "unsigned_steps",
 ]

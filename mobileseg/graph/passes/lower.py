@@ -1,4 +1,4 @@
-"""What a TFLite operator cannot say by itself, said with nodes of its own."""
+"""What a file format cannot say by itself, said with nodes of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mobileseg.errors import MobilesegError
-from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.ir import Graph, Node, Tensor
 from mobileseg.graph.ops import (
     NO_PAD,
     Activation,
@@ -20,8 +20,10 @@ from mobileseg.graph.ops import (
     Pad,
     Pads,
     Pool,
+    Quantize,
 )
 from mobileseg.graph.passes.draft import CONVS, Draft, Pass
+from mobileseg.graph.passes.fold import fold_pad
 
 
 def same_pads(graph: Graph, node: Node) -> Pads:
@@ -167,6 +169,78 @@ def neg_as_mul(graph: Graph) -> Graph:
     return draft.finish()
 
 
+def unsigned_steps(graph: Graph) -> Graph:
+    """Move int8 steps up by 128 to uint8, weights too; the reals and the sums stay the same.
+
+    Before: `i: i8 = Quantize image; y: i8 = Conv2d i w[i8] b`, for a uint8 image.
+    After:  `y: u8 = Conv2d image w[u8] b`.
+
+    ONNX Runtime multiplies uint8 by int8 in saturating 16-bit pairs on x86 without VNNI: large
+    sums come out wrong there. Unsigned weights take its exact kernel on every processor.
+    Source: onnxruntime.ai, "Quantize ONNX models", "When and why do I need to try U8U8?".
+    """
+    edges = {name for name in (*graph.inputs, *graph.outputs) if graph[name].dtype == "int8"}
+    moved = {t.name: _unsigned(t) for t in graph.tensors.values() if t.dtype == "int8"}
+    if not moved:
+        return graph
+    inner = {name: f"{name}_u8" for name in edges}
+    tensors = [replace(t, name=inner.get(t.name, t.name)) for t in moved.values()]
+    nodes = [
+        Node(Quantize(), (name,), inner[name], name) for name in graph.inputs if name in edges
+    ]
+    nodes += [
+        replace(
+            node,
+            inputs=tuple(inner.get(name, name) for name in node.inputs),
+            output=inner.get(node.output, node.output),
+        )
+        for node in graph.nodes
+    ]
+    nodes += [
+        Node(Quantize(), (inner[name],), name, name) for name in graph.outputs if name in edges
+    ]
+    return _without_copies(graph.edit(nodes, tensors))
+
+
+def _unsigned(tensor: Tensor) -> Tensor:
+    assert tensor.quant is not None
+    quant = replace(tensor.quant, zero_point=tensor.quant.zero_point + 128)
+    data = tensor.data
+    if data is not None:
+        data = (data.astype(np.int16) + 128).astype(np.uint8)
+    return replace(tensor, dtype="uint8", quant=quant, data=data)
+
+
+def _without_copies(graph: Graph) -> Graph:
+    """Drop each Quantize that changes neither type nor scale; outputs keep their names."""
+    names: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        source, made = graph[node.inputs[0]], graph[node.output]
+        same = source.dtype == made.dtype and _one_scale(source, made)
+        if not isinstance(node.op, Quantize) or not same:
+            nodes.append(node)
+        elif made.name in graph.outputs:
+            names[source.name] = made.name
+        else:
+            names[made.name] = source.name
+    return graph.edit(
+        [
+            replace(
+                node,
+                inputs=tuple(names.get(name, name) for name in node.inputs),
+                output=names.get(node.output, node.output),
+            )
+            for node in nodes
+        ]
+    )
+
+
+def _one_scale(a: Tensor, b: Tensor) -> bool:
+    return a.quant is not None and b.quant is not None and a.quant.same_as(b.quant)
+
+
+FOR_ONNX: tuple[Pass, ...] = (fold_pad, unsigned_steps)
 FOR_TFLITE: tuple[Pass, ...] = (
     explicit_pad,
     explicit_crop,

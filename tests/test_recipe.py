@@ -1,0 +1,152 @@
+"""Recipes, good and bad: every mistake is one clear error with its place, and nothing is written."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobileseg.errors import MobilesegError
+from mobileseg.recipe import read_recipe, read_recipe_data, shipped_recipes
+from mobileseg.workflow.plan import plan
+
+GOOD: dict[str, Any] = {
+    "name": "faces",
+    "net": "mobilenet_deconv",
+    "image_size": [96, 64],
+    "data": {"root": "pictures", "test": "test.txt"},
+    "train": {"epochs": 3, "loss": {"dice": 1.0}},
+    "step": [
+        {"name": "base"},
+        {"name": "thin", "width": {"conv5_*": 0.5}},
+        {"name": "low", "from": "base", "image_size": [64, 32]},
+    ],
+}
+
+
+def bad(**changes: Any) -> dict[str, Any]:
+    return copy.deepcopy(GOOD) | changes
+
+
+def error(table: object) -> str:
+    with pytest.raises(MobilesegError) as caught:
+        read_recipe_data(table, "faces.toml")
+    return str(caught.value)
+
+
+def test_good_recipe_reads_and_writes_back() -> None:
+    recipe = read_recipe_data(GOOD, "faces.toml")
+    assert recipe.parent(recipe["thin"]) == recipe["base"]
+    assert recipe.parent(recipe["low"]) == recipe["base"]
+    assert read_recipe_data(json.loads(json.dumps(recipe.as_dict())), "again") == recipe
+
+
+@pytest.mark.parametrize("name", list(shipped_recipes()))
+def test_shipped_recipes_plan(name: str, tmp_path: Path) -> None:
+    recipe = read_recipe(name)
+    assert [rung.step.name for rung in plan(recipe, tmp_path)] == [s.name for s in recipe.step]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (bad(clases=3), ["faces.toml: clases:", "no such key"]),
+        (bad(train={"epoch": 3}), ["train.epoch:", "did you mean 'epochs'"]),
+        (bad(train={"epochs": "3"}), ["train.epochs:", '"3"']),
+        (bad(train={"epochs": -3}), ["train.epochs:", "-3"]),
+        (bad(train={"lr": float("nan")}), ["train.lr:"]),
+        (bad(image_size=[96]), ["image_size"]),
+        (bad(image_size=[0, 64]), ["image_size[1]:", "0"]),
+        (bad(data={"classes": ["one"]}), ["data.classes:"]),
+        (bad(step=[]), ["step:"]),
+        (bad(step=[{"name": "../up"}]), ["step[1].name:", "'../up'"]),
+        (bad(name="/etc/passwd"), ["name:", "'/etc/passwd'"]),
+        (bad(name=".."), ["name:", "'..'"]),
+        (bad(step=[{"name": "a"}, {"name": "a"}]), ["step[2].name:", "taken by step[1]"]),
+        (bad(step=[{"name": "a", "from": "a"}]), ["step[1].from:", "no step above"]),
+        (
+            bad(step=[{"name": "a", "from": "b"}, {"name": "b", "from": "a"}]),
+            ["step[1].from:", "'b'"],
+        ),
+        (bad(step=[{"name": "a", "parent": "b"}]), ["step[1]", "no such key"]),
+        (bad(step=[{"name": "a", "widht": {}}]), ["step[1].widht:", "did you mean 'width'"]),
+        (["no", "table"], ["faces.toml"]),
+    ],
+)
+def test_mistakes_name_their_place(table: object, words: list[str]) -> None:
+    said = error(table)
+    for word in words:
+        assert word in said
+
+
+def test_all_mistakes_at_once() -> None:
+    said = error(bad(clases=3, train={"epochs": -1, "lr": "fast"}))
+    assert len(said.splitlines()) == 3
+
+
+def test_missing_keys_are_named() -> None:
+    said = error({"name": "faces"})
+    for key in ("net", "image_size", "data", "step"):
+        assert f"{key}: this key is needed" in said
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from([*GOOD, "augment", "quantize", "weights", "seed", "devices", "stepp"])
+
+
+@given(changes=st.dictionaries(KEYS, JSON, min_size=1, max_size=3))
+def test_any_value_reads_or_is_one_error(changes: dict[str, Any]) -> None:
+    try:
+        recipe = read_recipe_data(bad(**changes), "faces.toml")
+    except MobilesegError as caught:
+        assert all(line.startswith("faces.toml: ") for line in str(caught).splitlines())
+    else:
+        assert recipe.step
+
+
+STEP_KEYS = st.sampled_from(
+    ["image_size", "remove", "width", "multiple_of", "deconv", "crelu", "skip", "epochs", "from"]
+)
+
+
+@given(changes=st.dictionaries(STEP_KEYS, JSON, min_size=1, max_size=3))
+def test_any_step_plans_or_is_one_error(changes: dict[str, Any]) -> None:
+    table = bad(step=[{"name": "base"}, {"name": "cut", **changes}])
+    try:
+        plan(read_recipe_data(table, "faces.toml"), Path("nowhere"))
+    except MobilesegError as caught:
+        assert str(caught)
+    assert not Path("nowhere").exists()
+
+
+def test_file_errors_are_clear(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = [")
+    with pytest.raises(MobilesegError, match=r"broken\.toml: is no TOML"):
+        read_recipe(str(broken))
+    broken.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MobilesegError, match="is no TOML"):
+        read_recipe(str(broken))
+    with pytest.raises(MobilesegError, match="there is no such file.*portrait"):
+        read_recipe("portrai")
+
+
+def test_overrides_and_data_root(tmp_path: Path) -> None:
+    recipe = read_recipe("portrait", ["train.epochs=2", "train.loss.dice=0.5"], tmp_path)
+    assert recipe.train.epochs == 2
+    assert recipe.train.loss.dice == 0.5
+    assert recipe.data.root == tmp_path.resolve()
+    assert read_recipe("portrait").data.root.is_dir()
+    for wrong in ("train.epochs", "=3", "name.x=3"):
+        with pytest.raises(MobilesegError, match="--set"):
+            read_recipe("portrait", [wrong])
