@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+import os
+
+# Before torch is imported, as the command line does it: waiting threads give their core away.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from hypothesis import settings  # noqa: E402
 
 # Machines are noisy and first calls import: a deadline per example says nothing.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -8,8 +8,6 @@ turn and foretold from the others.
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,8 +27,7 @@ from mobileseg.latency.devices import (
     Device,
     start,
 )
-from mobileseg.latency.expand import Block, block_graph, network_graph
-from mobileseg.latency.price import features
+from mobileseg.latency.facts import Measured, read_facts
 from mobileseg.latency.profile import (
     Basis,
     Coefficients,
@@ -45,7 +42,6 @@ from mobileseg.latency.solve import (
     Floats,
     Prior,
     Problem,
-    Sample,
     Solution,
     names,
     problem,
@@ -57,15 +53,6 @@ from mobileseg.latency.toml import profile_toml
 COMMAND = "mobileseg devices fit"
 # Every k-th block of a kind with thousands is enough for twenty coefficients; all are foretold.
 THIN = 3
-
-
-@dataclass(frozen=True)
-class Measured(Sample):
-    """One row of the tables, and where it was measured."""
-
-    device: str
-    precision: Precision
-    source: str
 
 
 @dataclass(frozen=True)
@@ -127,57 +114,6 @@ def error_line(name: str, precision: str, table: Coefficients) -> str:
         f"median {error.median_percent:5.1f} %  mean {error.mean_percent:5.1f} %  "
         f"p90 {error.p90_percent:5.1f} %  Spearman {error.spearman:.4f}"
     )
-
-
-def read_facts(folder: Path) -> list[Measured]:
-    """Read the committed tables and expand every row into its operators."""
-    return [*_blocks(folder / "blocks.csv.gz"), *_networks(folder / "networks.csv")]
-
-
-def _blocks(path: Path) -> list[Measured]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    columns = [device.name for device in DEVICES if device.blocks]
-    found = []
-    for row in table:
-        block = Block(
-            row["op"],
-            int(row["size"]),
-            int(row["cin"]),
-            int(row["cout"]),
-            int(row["kernel"]),
-            int(row["stride"]),
-            int(row["expand"]),
-            row["se"] == "1",
-        )
-        if block.op in UNLIKE:
-            continue
-        graph = block_graph(block)
-        operators = tuple(features(graph, node) for node in graph.nodes)
-        found += [
-            Measured(operators, block.family, float(row[f"{n}_ms"]), n, "float32", row["source"])
-            for n in columns
-        ]
-    return found
-
-
-def _networks(path: Path) -> list[Measured]:
-    with path.open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    known = {device.name for device in DEVICES if not device.blocks}
-    found = []
-    for row in table:
-        precision: Precision = "int8" if row["precision"] == "int8" else "float32"
-        if row["device"] not in known:
-            continue
-        graph = network_graph(row["network"], float(row["width"]), int(row["size"]), precision)
-        operators = tuple(features(graph, node) for node in graph.nodes)
-        found.append(
-            Measured(
-                operators, row["network"], float(row["ms"]), row["device"], precision, row["source"]
-            )
-        )
-    return found
 
 
 def fit_float(
@@ -403,10 +339,6 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
     part.replace(path)
 
-
-# A transformer's two products run as FULLY_CONNECTED on reshaped tensors with a normalisation
-# before them: 30 % slower than the same convolutions, on all four phones. No segmenter has one.
-UNLIKE = frozenset({"transformer_ffn", "transformer_attn"})
 
 # How far a coefficient may leave the donor's without evidence (logarithms): rates by a third, the
 # shape of the curves by a sixth; int8 rates by two thirds, since kernels gain differently.

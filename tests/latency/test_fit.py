@@ -12,7 +12,8 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, start
 from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
-from mobileseg.latency.fit import chosen, fit_devices, fit_error, read_facts
+from mobileseg.latency.facts import read_facts
+from mobileseg.latency.fit import chosen, fit_devices, fit_error
 from mobileseg.latency.price import features, price
 from mobileseg.latency.profile import KERNELS, load_profile, profiles
 from mobileseg.latency.solve import Sample, names, operators_ms, problem, rows_ms, solve

@@ -1,0 +1,79 @@
+"""The committed tables of published latencies, every row expanded into its operators."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileseg.latency.devices import DEVICES
+from mobileseg.latency.expand import Block, block_graph, network_graph
+from mobileseg.latency.price import features
+from mobileseg.latency.profile import Precision
+from mobileseg.latency.solve import Sample
+
+
+@dataclass(frozen=True)
+class Measured(Sample):
+    """One row of the tables, and where it was measured."""
+
+    device: str
+    precision: Precision
+    source: str
+
+
+def read_facts(folder: Path) -> list[Measured]:
+    """Read the committed tables and expand every row into its operators."""
+    return [*_blocks(folder / "blocks.csv.gz"), *_networks(folder / "networks.csv")]
+
+
+def _blocks(path: Path) -> list[Measured]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    columns = [device.name for device in DEVICES if device.blocks]
+    found = []
+    for row in table:
+        block = Block(
+            row["op"],
+            int(row["size"]),
+            int(row["cin"]),
+            int(row["cout"]),
+            int(row["kernel"]),
+            int(row["stride"]),
+            int(row["expand"]),
+            row["se"] == "1",
+        )
+        if block.op in UNLIKE:
+            continue
+        graph = block_graph(block)
+        operators = tuple(features(graph, node) for node in graph.nodes)
+        found += [
+            Measured(operators, block.family, float(row[f"{n}_ms"]), n, "float32", row["source"])
+            for n in columns
+        ]
+    return found
+
+
+def _networks(path: Path) -> list[Measured]:
+    with path.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    known = {device.name for device in DEVICES if not device.blocks}
+    found = []
+    for row in table:
+        precision: Precision = "int8" if row["precision"] == "int8" else "float32"
+        if row["device"] not in known:
+            continue
+        graph = network_graph(row["network"], float(row["width"]), int(row["size"]), precision)
+        operators = tuple(features(graph, node) for node in graph.nodes)
+        found.append(
+            Measured(
+                operators, row["network"], float(row["ms"]), row["device"], precision, row["source"]
+            )
+        )
+    return found
+
+
+# A transformer's two products run as FULLY_CONNECTED on reshaped tensors with a normalisation
+# before them: 30 % slower than the same convolutions, on all four phones. No segmenter has one.
+UNLIKE = frozenset({"transformer_ffn", "transformer_attn"})
