@@ -317,6 +317,7 @@ def weights_import(
     npz: Annotated[Path, typer.Argument(help="Weights as .npz, its .ops.json beside it.")],
     images: Annotated[Path, typer.Option(help="Folder of pictures for batch-norm statistics.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    until: Annotated[str | None, typer.Option(help="Last block to keep, as conv5_5.")] = None,
 ) -> None:
     """Turn folded ImageNet MobileNetV1 weights into encoder weights with batch norm.
 
@@ -324,7 +325,7 @@ def weights_import(
     """
     from mobileseg.nets.pretrained import import_command
 
-    import_command(npz, images, out)
+    import_command(npz, images, out, until)
     print(f"wrote {out}")
 
 

@@ -158,8 +158,10 @@ def exports_table(files: Sequence[Facts]) -> Table:
 def _exact(check: Facts) -> str:
     if check.get("relative_error") is not None:
         return f"{check['relative_error']:.1e} relative"
+    if check["classes"]:
+        return f"{100 * check['share_equal']:.3f} % of the classes equal"
     share = 100 * check["share_within_one_step"]
-    return f"{share:.2f} % within 1 step, at most {check['max_steps']:g}"
+    return f"{share:.3f} % within 1 step, at most {check['max_steps']}"
 
 
 def size(count: int) -> str:

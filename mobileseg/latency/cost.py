@@ -31,34 +31,33 @@ class Features:
     nbytes: float
 
 
-def filled_work(
-    work: Floats, pixels: Floats, channels: Floats, pixel_tile: Floats, channel_tile: Floats
-) -> Floats:
-    """Work with both tiles filled up: a remainder of positions or channels costs a whole step.
+def filled(count: Floats, tile: Floats) -> Floats:
+    """Count with its last tile filled up: a remainder costs a whole step."""
+    whole: Floats = -(-count // tile) * tile
+    return whole
 
-    One position alone (a product of a vector) has kernels of its own in every runtime: no tile.
-    """
-    wide = -(-channels // channel_tile) * channel_tile / channels
-    steps = -(-pixels // pixel_tile) * pixel_tile
-    long = (steps - (pixels == 1) * (steps - 1.0)) / pixels
-    filled: Floats = work * wide * long
-    return filled
+
+def filled_pixels(pixels: Floats, tile: Floats) -> Floats:
+    """The same for positions; one alone (a product of a vector) has kernels without a tile."""
+    whole = filled(pixels, tile)
+    alone: Floats = whole - (pixels == 1) * (whole - 1.0)
+    return alone
 
 
 def arithmetic_ms(
-    filled: Floats,
+    work: Floats,
     reduction: Floats,
     pixels: Floats,
     giga_per_s: Floats,
     reduction_half: Floats,
     pixels_half: Floats,
 ) -> Floats:
-    """Time of the work itself: filled work * (1 + k/K) * (1 + m/M) / rate.
+    """Time of the work itself: work * (1 + k/K) * (1 + m/M) / rate, tiles filled up beforehand.
 
     Short loops (K) and few positions (M) waste part of it. It never falls when either grows.
     """
     waste = (1.0 + reduction_half / reduction) * (1.0 + pixels_half / pixels)
-    return filled * waste / (giga_per_s * 1e6)
+    return work * waste / (giga_per_s * 1e6)
 
 
 def memory_ms(

@@ -36,7 +36,14 @@ from mobileseg.graph.ops import (
     Shape,
     Softmax,
 )
-from mobileseg.latency.cost import Features, arithmetic_ms, combine_ms, filled_work, memory_ms
+from mobileseg.latency.cost import (
+    Features,
+    arithmetic_ms,
+    combine_ms,
+    filled,
+    filled_pixels,
+    memory_ms,
+)
 from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Precision
 from mobileseg.latency.table import Bound, Pricing, Row
 
@@ -155,17 +162,12 @@ def _kernel(
 
 
 def _estimate(shape: Features, kernel: Kernel, table: Coefficients) -> tuple[float, Bound]:
-    filled = filled_work(
-        shape.work,
-        shape.pixels,
-        shape.channels,
-        float(kernel.pixel_tile),
-        float(kernel.channel_tile),
-    )
+    pixels = filled_pixels(shape.pixels, float(kernel.pixel_tile))
+    channels = filled(shape.channels, float(kernel.channel_tile))
     arithmetic = arithmetic_ms(
-        filled,
+        shape.work * (pixels / shape.pixels) * (channels / shape.channels),
         shape.reduction,
-        shape.pixels,
+        pixels,
         kernel.giga_per_s,
         kernel.reduction_half,
         kernel.pixels_half,

@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileseg.latency.cost import Features, arithmetic_ms, combine_ms, filled_work, memory_ms
+from mobileseg.latency.cost import (
+    Features,
+    arithmetic_ms,
+    combine_ms,
+    filled,
+    filled_pixels,
+    memory_ms,
+)
 
 Floats = NDArray[np.float64]
 
@@ -42,13 +49,13 @@ class Prior:
 class Problem:
     """Operators of all rows side by side; `row` says which row each belongs to.
 
-    filled: work with its tiles filled up. worth: how much a row weighs among those of its family.
+    work, pixels: with their tiles filled up. worth: a row's weight among those of its family.
     """
 
     kernels: tuple[str, ...]
     kernel: NDArray[np.intp]
     row: NDArray[np.intp]
-    filled: Floats
+    work: Floats
     reduction: Floats
     pixels: Floats
     nbytes: Floats
@@ -63,7 +70,7 @@ class Problem:
 
     def operators(self, chosen: NDArray[np.bool_]) -> Problem:
         """The same rows with some of their operators only."""
-        columns = ("kernel", "row", "filled", "reduction", "pixels", "nbytes")
+        columns = ("kernel", "row", "work", "reduction", "pixels", "nbytes")
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
@@ -87,15 +94,15 @@ def problem(samples: Sequence[Sample], tiles: Mapping[str, tuple[int, int]]) -> 
 
     kernel = np.array([index[op.kernel] for _, op in flat], np.intp)
     wide, long = np.array([tiles[name] for name in kernels], np.float64).T
+    pixels = filled_pixels(column("pixels"), long[kernel])
+    channels = filled(column("channels"), wide[kernel])
     return Problem(
         kernels,
         kernel,
         np.array([i for i, _ in flat], np.intp),
-        filled_work(
-            column("work"), column("pixels"), column("channels"), long[kernel], wide[kernel]
-        ),
+        column("work") * (pixels / column("pixels")) * (channels / column("channels")),
         column("reduction"),
-        column("pixels"),
+        pixels,
         column("nbytes"),
         np.array([sample.ms for sample in samples], np.float64),
         _worth([sample.family for sample in samples]),
@@ -119,7 +126,7 @@ def operators_ms(data: Problem, theta: Floats) -> Floats:
     own = np.exp(theta[len(SHARED) :]).reshape(-1, len(OWN))[data.kernel]
     bandwidth, ratio, cache, overlap, overhead = map(float, shared)
     arithmetic = arithmetic_ms(
-        data.filled, data.reduction, data.pixels, own[:, 0], own[:, 1], own[:, 2]
+        data.work, data.reduction, data.pixels, own[:, 0], own[:, 1], own[:, 2]
     )
     ones = np.ones_like(data.nbytes)
     memory = memory_ms(

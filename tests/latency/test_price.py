@@ -21,7 +21,7 @@ CONV = graph_of(ops.Conv2d(pad=(1, 1, 1, 1)), ((1, 5, 6, 7),), ((9, 5, 3, 3), (9
 
 def by_hand(filled: float, reduction: int, pixels: int, nbytes: int, bandwidth: float) -> float:
     """Milliseconds on the small device."""
-    arithmetic = filled / 2e6 * (1 + 3 / reduction) * (1 + 5 / pixels)
+    arithmetic = filled / 2e6 * (1 + 3 / reduction) * (1 + 5 / (-(-pixels // 4) * 4))
     outside = nbytes / (nbytes + 1024)
     memory = nbytes / 1e6 * ((1 - outside) / bandwidth + outside / 4)
     return float(np.hypot(arithmetic, memory)) + 0.007

@@ -174,7 +174,7 @@ def poisoned(data: Dataset, module: nn.Module) -> nn.Module:
         calls += module.training
         return output * float("nan") if module.training and calls == 5 else output
 
-    module[-1].register_forward_hook(hook)  # type: ignore[index, operator]
+    module[-1].register_forward_hook(hook)  # type: ignore[index]
     return module
 
 
@@ -205,7 +205,7 @@ def test_ruined_weight_is_not_saved(tmp_path: Path) -> None:
     def ruin(step: int) -> None:
         if step == 3:
             with torch.no_grad():
-                module[0].weight.fill_(torch.inf)  # type: ignore[index, union-attr, operator]
+                module[0].weight.fill_(torch.inf)  # type: ignore[operator]
 
     with pytest.raises(MobilesegError, match=r"0\.weight became NaN or infinite in epoch 1"):
         train(module, data, tmp_path / "run", after_step=ruin)

@@ -1,0 +1,224 @@
+"""A written file against the graph it was written from: in its real runtime, on real pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+import torch
+
+from mobileseg.errors import GateError, MobilesegError
+from mobileseg.export.runtime import LiteRT, Runner, load, pixels_as
+from mobileseg.export.tflite import operators_of
+from mobileseg.graph.execute import execute
+from mobileseg.graph.execute_int8 import execute_int8
+from mobileseg.graph.ir import Array, Graph
+from mobileseg.graph.ops import ArgMax
+
+Kind: TypeAlias = Literal["float32", "float16", "int8"]
+
+# Largest difference over largest value. Kernels sum in other orders: 2e-6 is usual, 1e-5 is not.
+FLOAT_TOLERANCE = 1e-5
+# XNNPACK's kernels agree with our integer execution to the bit; sigmoid, softmax and a
+# convolution's exact ties may land on the other side of a half.
+LITERT_SHARE, LITERT_STEPS = 0.999, 2
+# ONNX Runtime rounds resizes, means and products in float and transposed convolutions altogether:
+# each may be one step away, and what follows carries it on.
+ONNX_SHARE, ONNX_STEPS = 0.99, 4
+# A class may tip where two are equally likely: a rounding away from each other.
+CLASS_SHARE = 0.999
+# Nothing but data moved, which our own layout never asks for.
+_LAYOUT = ("TRANSPOSE", "RESHAPE", "SPLIT")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a file computes beside what its graph computes, and what it is made of.
+
+    `relative_error` is set for reals, the steps for integers and classes. `float_operators` are
+    those of an int8 file that compute in float (in ONNX: in the graph that the runtime makes of
+    it); `partitions` are LiteRT's pieces run by XNNPACK.
+    """
+
+    path: Path
+    runtime: str
+    kind: Kind
+    images: int
+    relative_error: float | None
+    max_steps: int | None
+    share_within_one_step: float | None
+    share_equal: float
+    classes: bool
+    operators: int
+    nodes: int
+    kinds: Mapping[str, int]
+    float_operators: Mapping[str, int]
+    layout_operators: Mapping[str, int]
+    partitions: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"path": str(self.path), "problems": self.problems()}
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the file, one sentence each; empty where nothing is."""
+        return [*self._exactness(), *self._structure()]
+
+    def _exactness(self) -> Iterator[str]:
+        if self.classes:
+            if self.share_equal < CLASS_SHARE:
+                yield (
+                    f"{100 * self.share_equal:.3f} % of the classes equal the graph's; "
+                    f"{100 * CLASS_SHARE:g} % must"
+                )
+        elif self.relative_error is not None:
+            if self.relative_error > FLOAT_TOLERANCE:
+                yield (
+                    f"differs from the graph by {self.relative_error:.1e} of the largest output; "
+                    f"{FLOAT_TOLERANCE:.0e} is allowed"
+                )
+        elif self.max_steps is not None and self.share_within_one_step is not None:
+            share, steps = (
+                (LITERT_SHARE, LITERT_STEPS) if self._is_tflite else (ONNX_SHARE, ONNX_STEPS)
+            )
+            if self.share_within_one_step < share:
+                yield (
+                    f"{100 * self.share_within_one_step:.3f} % of the outputs are within one step "
+                    f"of the graph's; {100 * share:g} % must be"
+                )
+            if self.max_steps > steps:
+                yield f"an output is {self.max_steps} steps from the graph's; {steps} are allowed"
+
+    def _structure(self) -> Iterator[str]:
+        if not self._is_tflite:
+            return
+        if self.operators != self.nodes:
+            yield f"has {self.operators} operators for {self.nodes} nodes; one each is the rule"
+        if self.float_operators:
+            yield f"computes in float: {_counts(self.float_operators)}; int8 has none of it"
+        if self.layout_operators:
+            yield f"moves data about: {_counts(self.layout_operators)}; our layout needs none of it"
+
+    @property
+    def _is_tflite(self) -> bool:
+        return self.path.suffix == ".tflite"
+
+
+def check_file(path: Path, graph: Graph, images: Array) -> Check:
+    """Return how the file compares with the graph on uint8 pictures `(N, height, width, 3)`.
+
+    Raises MobilesegError for a damaged file or one of another interface, GateError for an output
+    that is not finite.
+    """
+    if not len(images):
+        raise MobilesegError(f"{path}: a check needs pictures")
+    runner = load(path)
+    given = graph[graph.inputs[0]]
+    if runner.input_dtype != np.dtype(given.dtype) or runner.image_size != given.shape[2:]:
+        raise MobilesegError(
+            f"{path}: takes {runner.input_dtype} {runner.image_size}, the graph {given.dtype} "
+            f"{given.shape[2:]}; they do not belong together"
+        )
+    pixels = pixels_as(images, runner.input_dtype)
+    kind = kind_of(graph)
+    expected = execute_int8(graph, pixels) if kind == "int8" else _floats(graph, pixels)
+    result = runner(pixels)
+    if result.shape != expected.shape:
+        raise MobilesegError(f"{path}: returns {result.shape}, the graph {expected.shape}")
+    if not (np.isfinite(expected).all() and np.isfinite(result).all()):
+        raise GateError(f"{path}: the output holds NaN or infinity")
+    classes = isinstance(graph.producers[graph.outputs[0]].op, ArgMax)
+    error, steps = None, None
+    if kind == "int8" or classes:
+        steps = _steps(graph, result, expected)
+    else:
+        error = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-30))
+    made = _tflite(path) if path.suffix == ".tflite" else _onnx(path, runner)
+    kinds = Counter(name for name, _ in made)
+    return Check(
+        path=path,
+        runtime=_runtime(path),
+        kind=kind,
+        images=len(images),
+        relative_error=error,
+        max_steps=None if steps is None else int(steps.max()),
+        share_within_one_step=None if steps is None else float((steps <= 1).mean()),
+        share_equal=float((result == expected).mean() if steps is None else (steps == 0).mean()),
+        classes=classes,
+        operators=len(made),
+        nodes=len(graph.nodes),
+        kinds=kinds,
+        float_operators=Counter(n for n, is_float in made if is_float) if kind == "int8" else {},
+        layout_operators={name: kinds[name] for name in _LAYOUT if name in kinds},
+        partitions=runner.partitions if isinstance(runner, LiteRT) else None,
+    )
+
+
+def require(check: Check) -> None:
+    """Raise GateError listing the check's problems, if there are any."""
+    problems = check.problems()
+    if problems:
+        raise GateError(f"{check.path}: {'; '.join(problems)}")
+
+
+def kind_of(graph: Graph) -> Kind:
+    """Return what the graph's convolutions compute with."""
+    types = {tensor.dtype for tensor in graph.tensors.values()}
+    if types & {"int8", "uint8"}:
+        return "int8"
+    return "float16" if "float16" in types else "float32"
+
+
+def _floats(graph: Graph, pixels: Array) -> Array:
+    with torch.inference_mode():
+        out: Array = execute(graph, torch.from_numpy(pixels)).numpy()
+    return out
+
+
+def _steps(graph: Graph, result: Array, expected: Array) -> Array:
+    """Return how many steps each output is away; reals of an int8 graph are counted in its steps."""
+    difference = np.abs(result.astype(np.float64) - expected.astype(np.float64))
+    if expected.dtype == np.float32:
+        inner = graph[graph.producers[graph.outputs[0]].inputs[0]]
+        assert inner.quant is not None
+        difference = difference / inner.quant.scale[0]
+    return np.rint(difference).astype(np.int64)
+
+
+# The operators of a file: the name, and whether it computes in float.
+_Operators: TypeAlias = list[tuple[str, bool]]
+
+
+def _tflite(path: Path) -> _Operators:
+    edges = {"QUANTIZE", "DEQUANTIZE"}
+    return [
+        (operator.name, operator.makes == "FLOAT32" and operator.name not in edges)
+        for operator in operators_of(path.read_bytes())
+    ]
+
+
+def _onnx(path: Path, runner: Runner) -> _Operators:
+    """Return the file's own nodes, and as float those that the runtime's optimiser leaves so."""
+    model = onnx.load(path)
+    optimised = runner.optimised() if hasattr(runner, "optimised") else model
+    reals = {tensor.name for tensor in optimised.graph.initializer if tensor.data_type == 1}
+    return [(node.op_type, False) for node in model.graph.node if reals is not None]
+
+
+def _counts(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in kinds.items())
+
+
+def _runtime(path: Path) -> str:
+    name, package = (
+        ("LiteRT", "ai-edge-litert")
+        if path.suffix == ".tflite"
+        else ("ONNX Runtime", "onnxruntime")
+    )
+    return f"{name} {version(package)}"
