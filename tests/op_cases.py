@@ -72,7 +72,9 @@ class Case:
         for number, operand in enumerate(self.operands):
             name, c = f"x{number}", operand.channels
             weights = (constant(f"{name}.weight", (c, 3, 1, 1)), constant(f"{name}.bias", (c,)))
-            nodes.append(Node(ops.Conv2d(activation=operand.activation), ("image", *weights), name, name))
+            nodes.append(
+                Node(ops.Conv2d(activation=operand.activation), ("image", *weights), name, name)
+            )
             if operand.pooled:
                 nodes.append(Node(ops.GlobalMean(), (name,), f"{name}.mean", name))
                 name = f"{name}.mean"
@@ -243,11 +245,16 @@ _BINARY = (
     Case("add_relu6", ops.Add("relu6"), (_X, _Y), (), (1, 5, 10, 14), lambda a, b: F.relu6(a + b)),
     Case("add_pooled", ops.Add(), (_X, _GATE), (), (1, 5, 10, 14), torch.add),
     Case("add_constant", ops.Add(), (_X,), ((1, 5, 1, 1),), (1, 5, 10, 14), torch.add),
-    Case("add_one_number", ops.Add("relu6"), (_X,), (_ALL_ONE,), (1, 5, 10, 14),
-         lambda a, b: F.relu6(a + b)),
+    Case(
+        "add_one_number",
+        ops.Add("relu6"),
+        (_X,),
+        (_ALL_ONE,),
+        (1, 5, 10, 14),
+        lambda a, b: F.relu6(a + b),
+    ),
     Case("mul", ops.Mul(), (_X, _Y), (), (1, 5, 10, 14), torch.mul),
-    Case("mul_relu", ops.Mul("relu"), (_X, _Y), (), (1, 5, 10, 14),
-         lambda a, b: torch.relu(a * b)),
+    Case("mul_relu", ops.Mul("relu"), (_X, _Y), (), (1, 5, 10, 14), lambda a, b: torch.relu(a * b)),
     Case("mul_pooled", ops.Mul(), (_X, _GATE), (), (1, 5, 10, 14), torch.mul),
     Case("mul_constant", ops.Mul(), (_X,), ((1, 5, 1, 1),), (1, 5, 10, 14), torch.mul),
     Case("mul_picture", ops.Mul(), (_X,), ((1, 5, 10, 14),), (1, 5, 10, 14), torch.mul),
@@ -294,28 +301,60 @@ def _pool_case(
 
 
 _LAYOUT = (
-    Case("pad", ops.Pad((1, 2, 3, 4)), (_X,), (), (1, 5, 14, 20),
-         lambda x: F.pad(x, (2, 4, 1, 3))),
+    Case("pad", ops.Pad((1, 2, 3, 4)), (_X,), (), (1, 5, 14, 20), lambda x: F.pad(x, (2, 4, 1, 3))),
     Case("crop", ops.Crop((1, 2), (7, 9)), (_X,), (), (1, 5, 7, 9), lambda x: x[:, :, 1:8, 2:11]),
-    Case("depth_to_space", ops.DepthToSpace(2), (Operand(12),), (), (1, 3, 20, 28),
-         _depth_to_space),
-    _pool_case("max_pool", ops.Pool("max", (2, 3), (2, 3)), (5, 4),
-               lambda x: F.max_pool2d(x, (2, 3), (2, 3))),
-    _pool_case("max_pool_same", ops.Pool("max", (3, 3), (1, 1), _ALL_ONE), (10, 14),
-               lambda x: F.max_pool2d(x, 3, 1, 1)),
-    Case("max_pool_symmetric", ops.Pool("max", (3, 3), (2, 2), _ALL_ONE),
-         (Operand(5, activation="relu"),), (), (1, 5, 5, 7), lambda x: F.max_pool2d(x, 3, 2, 1)),
-    _pool_case("mean_pool", ops.Pool("mean", (2, 3), (2, 3)), (5, 4),
-               lambda x: F.avg_pool2d(x, (2, 3), (2, 3))),
-    _pool_case("mean_pool_same", ops.Pool("mean", (3, 3), (1, 1), _ALL_ONE), (10, 14),
-               lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)),
-    Case("global_mean", ops.GlobalMean(), (_X,), (), (1, 5, 1, 1),
-         lambda x: F.adaptive_avg_pool2d(x, 1)),
+    Case(
+        "depth_to_space", ops.DepthToSpace(2), (Operand(12),), (), (1, 3, 20, 28), _depth_to_space
+    ),
+    _pool_case(
+        "max_pool",
+        ops.Pool("max", (2, 3), (2, 3)),
+        (5, 4),
+        lambda x: F.max_pool2d(x, (2, 3), (2, 3)),
+    ),
+    _pool_case(
+        "max_pool_same",
+        ops.Pool("max", (3, 3), (1, 1), _ALL_ONE),
+        (10, 14),
+        lambda x: F.max_pool2d(x, 3, 1, 1),
+    ),
+    Case(
+        "max_pool_symmetric",
+        ops.Pool("max", (3, 3), (2, 2), _ALL_ONE),
+        (Operand(5, activation="relu"),),
+        (),
+        (1, 5, 5, 7),
+        lambda x: F.max_pool2d(x, 3, 2, 1),
+    ),
+    _pool_case(
+        "mean_pool",
+        ops.Pool("mean", (2, 3), (2, 3)),
+        (5, 4),
+        lambda x: F.avg_pool2d(x, (2, 3), (2, 3)),
+    ),
+    _pool_case(
+        "mean_pool_same",
+        ops.Pool("mean", (3, 3), (1, 1), _ALL_ONE),
+        (10, 14),
+        lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+    ),
+    Case(
+        "global_mean",
+        ops.GlobalMean(),
+        (_X,),
+        (),
+        (1, 5, 1, 1),
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+    ),
     _resize_case("resize_up", ops.Resize((20, 28)), mode="bilinear"),
     _resize_case("resize_up_uneven", ops.Resize((17, 33)), mode="bilinear"),
     _resize_case("resize_down", ops.Resize((4, 6)), mode="bilinear"),
-    _resize_case("resize_corners", ops.Resize((19, 25), "bilinear", True), mode="bilinear",
-                 align_corners=True),
+    _resize_case(
+        "resize_corners",
+        ops.Resize((19, 25), "bilinear", True),
+        mode="bilinear",
+        align_corners=True,
+    ),
     _resize_case("resize_nearest", ops.Resize((20, 42), "nearest"), mode="nearest"),
     _resize_case("resize_nearest_uneven", ops.Resize((17, 33), "nearest"), mode="nearest"),
 )

@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import ai_edge_litert.schema_py_generated as fb
 import numpy as np
 import onnx
 import torch
 
 from mobileseg.errors import GateError, MobilesegError
-from mobileseg.export.runtime import LiteRT, Runner, load, pixels_as
-from mobileseg.export.tflite import operators_of
+from mobileseg.export.runtime import load, optimised, pixels_as
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8
 from mobileseg.graph.ir import Array, Graph
@@ -139,8 +139,7 @@ def check_file(path: Path, graph: Graph, images: Array) -> Check:
         steps = _steps(graph, result, expected)
     else:
         error = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-30))
-    made = _tflite(path) if path.suffix == ".tflite" else _onnx(path, runner)
-    kinds = Counter(name for name, _ in made)
+    kinds, floats = _tflite(path) if path.suffix == ".tflite" else _onnx(path)
     return Check(
         path=path,
         runtime=_runtime(path),
@@ -151,12 +150,12 @@ def check_file(path: Path, graph: Graph, images: Array) -> Check:
         share_within_one_step=None if steps is None else float((steps <= 1).mean()),
         share_equal=float((result == expected).mean() if steps is None else (steps == 0).mean()),
         classes=classes,
-        operators=len(made),
+        operators=kinds.total(),
         nodes=len(graph.nodes),
         kinds=kinds,
-        float_operators=Counter(n for n, is_float in made if is_float) if kind == "int8" else {},
+        float_operators=floats if kind == "int8" else {},
         layout_operators={name: kinds[name] for name in _LAYOUT if name in kinds},
-        partitions=runner.partitions if isinstance(runner, LiteRT) else None,
+        partitions=runner.partitions,
     )
 
 
@@ -191,24 +190,34 @@ def _steps(graph: Graph, result: Array, expected: Array) -> Array:
     return np.rint(difference).astype(np.int64)
 
 
-# The operators of a file: the name, and whether it computes in float.
-_Operators: TypeAlias = list[tuple[str, bool]]
+def _tflite(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Return how many operators of each kind the file has, and of those how many make floats."""
+    names = {code: name for name, code in vars(fb.BuiltinOperator).items() if name[0] != "_"}
+    model = fb.Model.GetRootAs(path.read_bytes())
+    body = model.Subgraphs(0)
+    kinds, floats = Counter[str](), Counter[str]()
+    for position in range(body.OperatorsLength()):
+        operator = body.Operators(position)
+        name = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
+        kinds[name] += 1
+        made = body.Tensors(operator.Outputs(0)).Type()
+        if made == fb.TensorType.FLOAT32 and name != "DEQUANTIZE":
+            floats[name] += 1
+    return kinds, floats
 
 
-def _tflite(path: Path) -> _Operators:
-    edges = {"QUANTIZE", "DEQUANTIZE"}
-    return [
-        (operator.name, operator.makes == "FLOAT32" and operator.name not in edges)
-        for operator in operators_of(path.read_bytes())
-    ]
-
-
-def _onnx(path: Path, runner: Runner) -> _Operators:
-    """Return the file's own nodes, and as float those that the runtime's optimiser leaves so."""
-    model = onnx.load(path)
-    optimised = runner.optimised() if hasattr(runner, "optimised") else model
-    reals = {tensor.name for tensor in optimised.graph.initializer if tensor.data_type == 1}
-    return [(node.op_type, False) for node in model.graph.node if reals is not None]
+def _onnx(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Return the file's nodes by kind, and those that ONNX Runtime's optimiser leaves in float."""
+    kinds = Counter(str(node.op_type) for node in onnx.load(path).graph.node)
+    reals: set[str] = set()
+    floats = Counter[str]()
+    for node in optimised(path).graph.node:
+        if node.op_type == "DequantizeLinear":
+            reals.update(node.output)
+        elif node.op_type != "QuantizeLinear" and reals.intersection(node.input):
+            floats[node.op_type] += 1
+            reals.update(node.output)
+    return kinds, floats
 
 
 def _counts(kinds: Mapping[str, int]) -> str:

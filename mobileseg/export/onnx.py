@@ -55,6 +55,9 @@ def _model(graph: Graph) -> Any:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
         raise MobilesegError(f"onnx: the checker refuses the model ({error})") from None
+    # onnxsim writes a diary there.
+    del model.metadata_props[:]
+    helper.set_model_props(model, writer.facts())
     body = model.graph
     names = set(graph.inputs)
     for given in [given for given in body.input if given.name not in names]:
@@ -111,19 +114,21 @@ class _Model:
             [_info(out)],
             list(self.constants.values()),
         )
-        model = helper.make_model(
+        return helper.make_model(
             body,
             producer_name="mobileseg",
             producer_version=__version__,
             opset_imports=[helper.make_opsetid("", _OPSET)],
             ir_version=_IR_VERSION,
         )
-        if out.quant is not None:
-            scale, zero_point = float(out.quant.scale[0]), out.quant.zero_point
-            helper.set_model_props(
-                model, {"output_scale": repr(scale), "output_zero_point": str(zero_point)}
-            )
-        return model
+
+    def facts(self) -> dict[str, str]:
+        """What a reader needs to know and ONNX has no field for."""
+        out = self.graph[self.graph.outputs[0]]
+        if out.quant is None:
+            return {}
+        scale, zero_point = float(out.quant.scale[0]), out.quant.zero_point
+        return {"output_scale": repr(scale), "output_zero_point": str(zero_point)}
 
     def _node(self, node: Node) -> None:
         out = self.graph[node.output]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,12 +14,30 @@ import numpy as np
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array
 
+# LiteRT checks a file's offsets and little else: a damaged one ends the process that loads it, or
+# keeps it busy for ever. So a process of its own tries first.
+_TRIAL = """
+import sys
+from ai_edge_litert.interpreter import Interpreter
+try:
+    interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+except Exception as error:
+    sys.exit(f"{error}")
+"""
+_TRIAL_SECONDS = 60
+
 
 class Runner(Protocol):
-    """A loaded file. Images and results are `(N, C, H, W)` in the file's own types."""
+    """A loaded file. Images and results are `(N, C, H, W)` in the file's own types.
+
+    `partitions` are the pieces that an accelerator took, None where the runtime does not say.
+    """
 
     input_dtype: np.dtype[Any]
     image_size: tuple[int, int]
+    partitions: int | None
 
     def __call__(self, images: Array) -> Array:
         """Return the output for each image, run one by one."""
@@ -31,14 +53,56 @@ def load(path: Path, threads: int = 1) -> Runner:
     if not path.is_file():
         raise MobilesegError(f"{path}: there is no such file; export one first")
     if path.suffix == ".tflite":
+        _try(path)
         return LiteRT(path, threads)
     if path.suffix == ".onnx":
         return OnnxRuntime(path, threads)
     raise MobilesegError(f"{path}: ends in neither .tflite nor .onnx")
 
 
+def _try(path: Path) -> None:
+    """Run the file once in another process. Raises MobilesegError where that does not end well."""
+    # -P: nothing in the working directory is taken for a module.
+    command = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"no end after {_TRIAL_SECONDS} s"
+    else:
+        if not done.returncode:
+            return
+        lines = done.stderr.strip().splitlines() or [""]
+        reason = lines[-1] if done.returncode > 0 else f"it ended by signal {-done.returncode}"
+    raise _damaged(path, "LiteRT", reason)
+
+
+def _damaged(path: Path, runtime: str, reason: object) -> MobilesegError:
+    return MobilesegError(f"{path}: {runtime} cannot run it ({reason}); export it again")
+
+
+def _size(path: Path, shape: Sequence[Any]) -> tuple[int, int]:
+    """Return the height and width of an input `(1, 3, height, width)`."""
+    known = all(isinstance(n, int) and n > 0 for n in shape)
+    if not known or len(shape) != 4 or tuple(shape[:2]) != (1, 3):
+        raise MobilesegError(
+            f"{path}: takes {list(shape)}; a segmenter takes (1, 3, height, width), in TFLite "
+            "(1, height, width, 3)"
+        )
+    return shape[2], shape[3]
+
+
+def _require_fit(runner: Runner, images: Array) -> None:
+    if images.shape[1:] != (3, *runner.image_size) or images.dtype != runner.input_dtype:
+        raise MobilesegError(
+            f"the file takes {runner.input_dtype} images (N, 3, {runner.image_size[0]}, "
+            f"{runner.image_size[1]}), not {images.dtype} {images.shape}"
+        )
+
+
 class LiteRT:
-    """A .tflite file in the LiteRT interpreter, XNNPACK included."""
+    """A .tflite file in the LiteRT interpreter, XNNPACK included. Trust the file: see `load`."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  (slow to import)
@@ -47,26 +111,25 @@ class LiteRT:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise MobilesegError(
-                f"{path}: LiteRT cannot load it ({error}); export it again"
-            ) from None
+            raise _damaged(path, "LiteRT", error) from None
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
         self.input_dtype = np.dtype(self._input["dtype"])
         shape = [int(n) for n in self._input["shape"]]
-        if len(shape) != 4 or shape[3] != 3:
-            raise MobilesegError(f"{path}: takes {shape}; a segmenter takes (1, height, width, 3)")
-        self.image_size = (shape[1], shape[2])
+        self.image_size = _size(path, [shape[0], *shape[3:], *shape[1:3]])
+        details = self._interpreter._get_ops_details()
+        self.partitions: int | None = sum(each["op_name"] == "DELEGATE" for each in details)
 
     def __call__(self, images: Array) -> Array:
-        results = []
+        _require_fit(self, images)
+        results: list[Array] = []
         for image in images.transpose(0, 2, 3, 1):
             given = np.ascontiguousarray(image[None])
             self._interpreter.set_tensor(self._input["index"], given)
             self._interpreter.invoke()
             results.append(self._interpreter.get_tensor(self._output["index"]))
-        out: Array = np.concatenate(results)
-        return out.transpose(0, 3, 1, 2) if out.ndim == 4 else out
+        out = np.concatenate(results)
+        return np.moveaxis(out, 3, 1) if out.ndim == 4 else out
 
     def reals(self, result: Array) -> Array:
         scale, zero_point = self._output["quantization"]
@@ -78,33 +141,26 @@ class LiteRT:
 class OnnxRuntime:
     """An .onnx file in ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        import onnxruntime  # noqa: PLC0415  (slow to import)
+    partitions: int | None = None
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        # ONNX Runtime's errors share no base class below Exception.
-        except Exception as error:
-            raise MobilesegError(
-                f"{path}: ONNX Runtime cannot load it ({error}); export it again"
-            ) from None
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = _session(path, threads)
         given = self._session.get_inputs()[0]
         self._input = given.name
         types = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
-        if given.type not in types or len(given.shape) != 4:
-            raise MobilesegError(f"{path}: takes {given.type} {given.shape}, which is no image")
+        if given.type not in types:
+            raise MobilesegError(f"{path}: takes {given.type}, which is no image")
         self.input_dtype = np.dtype(types[given.type])
-        self.image_size = (int(given.shape[2]), int(given.shape[3]))
-        meta = self._session.get_modelmeta().custom_metadata_map
-        self._scale = float(meta.get("output_scale", 0))
-        self._zero_point = int(meta.get("output_zero_point", 0))
+        self.image_size = _size(path, given.shape)
+        try:
+            meta = self._session.get_modelmeta().custom_metadata_map
+            self._scale = float(meta.get("output_scale", 0))
+            self._zero_point = int(meta.get("output_zero_point", 0))
+        except ValueError as error:
+            raise _damaged(path, "ONNX Runtime", error) from None
 
     def __call__(self, images: Array) -> Array:
+        _require_fit(self, images)
         parts = [self._session.run(None, {self._input: image[None]})[0] for image in images]
         return np.concatenate(parts)
 
@@ -112,6 +168,32 @@ class OnnxRuntime:
         if not self._scale:
             return result.astype(np.float32)
         return (result.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+
+
+def _session(path: Path, threads: int, optimised: Path | None = None) -> Any:
+    import onnxruntime  # noqa: PLC0415  (slow to import)
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Errors come as exceptions; warnings speak of the runtime's own rewriting.
+    options.log_severity_level = 4
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's errors share no base class below Exception.
+    except Exception as error:
+        raise _damaged(path, "ONNX Runtime", error) from None
+
+
+def optimised(path: Path) -> Any:
+    """Return the model that ONNX Runtime makes of the file before it runs it."""
+    import onnx  # noqa: PLC0415  (slow to import)
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "optimised.onnx"
+        _session(path, 1, target)
+        return onnx.load(target)
 
 
 def pixels_as(images: Array, dtype: np.dtype[Any]) -> Array:

@@ -21,8 +21,9 @@ Positive: TypeAlias = Annotated[int, Gt(0)]
 Channels: TypeAlias = Positive | Literal["classes"]
 Act: TypeAlias = Literal["none", "relu", "relu6"]
 # The axes of a parameter by role: "out" channels that the block hands on, "in" channels that it
-# gets, "filters" that a CReLU doubles into "out"; None for the kernel's own axes.
-Role: TypeAlias = Literal["out", "in", "filters", None]
+# gets, "filters" that a CReLU doubles into "out", "hidden" between a block's two convolutions where
+# they are fewer than "in"; None for the kernel's own axes.
+Role: TypeAlias = Literal["out", "in", "filters", "hidden", None]
 Axes: TypeAlias = Mapping[str, tuple[Role, ...]]
 
 IMAGE = "image"
@@ -119,8 +120,12 @@ class Separable(Block):
     """MobileNetV1's block: depthwise, then pointwise convolution, each with norm and activation.
 
     The stride is the depthwise layer's. With `crelu` the pointwise output x becomes
-    concat(x, -x) before norm and activation, so the block hands on twice its channels.
-    Source: Howard et al., MobileNets, 2017; Shang et al., CReLU, 2016.
+    concat(x, -x) before norm and activation, so the block hands on twice its channels. `depthwise`
+    is the depthwise layer's channels, by default as many as come in. A smaller number must divide
+    those: then the layer narrows, and each of its filters reads in / depthwise neighbouring
+    channels; its weight is (depthwise, in / depthwise, kernel, kernel).
+    Source: Howard et al., MobileNets, 2017; Shang et al., CReLU, 2016; grouped convolution as
+    Caffe's Convolution layer has it, num_output = group.
     """
 
     kind: ClassVar[str] = "separable"
@@ -130,31 +135,52 @@ class Separable(Block):
     dilation: Positive = 1
     crelu: bool = False
     activation: Act = "relu"
+    depthwise: Positive | None = None
 
     @property
     def out_channels(self) -> int:
         """Channels handed on."""
         return self.channels * (2 if self.crelu else 1)
 
+    def hidden(self, into: int) -> int:
+        """Return the depthwise layer's channels where `into` come in.
+
+        Raises MobilesegError where `depthwise` does not divide `into`.
+        """
+        if self.depthwise is None:
+            return into
+        if self.depthwise < 1 or into % self.depthwise:
+            most = max(1, min(self.depthwise, into))
+            divisor = next(n for n in range(most, 0, -1) if into % n == 0)
+            raise MobilesegError(
+                f"{self.name}: depthwise {self.depthwise} does not divide the {into} channels that "
+                f"the block reads; take a divisor of {into}, such as {divisor}"
+            )
+        return self.depthwise
+
     def shape(self, inputs: Sequence[Size]) -> Size:
-        _, h, w = self._one(inputs)
+        into, h, w = self._one(inputs)
+        self.hidden(into)
         return (self.out_channels, -(-h // self.stride), -(-w // self.stride))
 
     def params(self, inputs: Sequence[Size]) -> int:
         into = inputs[0][0]
-        depthwise = into * (self.kernel**2 + 2)
-        return depthwise + into * self.channels + 2 * self.out_channels
+        hidden = self.hidden(into)
+        # Fewer filters read more channels each: the depthwise weight has `into` slices either way.
+        depthwise = into * self.kernel**2 + 2 * hidden
+        return depthwise + hidden * self.channels + 2 * self.out_channels
 
     def macs(self, inputs: Sequence[Size]) -> int:
         into = inputs[0][0]
         _, h, w = self.shape(inputs)
-        return into * (self.kernel**2 + self.channels) * h * w
+        return (into * self.kernel**2 + self.hidden(into) * self.channels) * h * w
 
     def axes(self) -> Axes:
+        between: Role = "in" if self.depthwise is None else "hidden"
         return {
-            "dw.weight": ("in", None, None, None),
-            **_norm_axes("dw_norm", "in"),
-            "pw.weight": ("filters", "in", None, None),
+            "dw.weight": (between, None, None, None),
+            **_norm_axes("dw_norm", between),
+            "pw.weight": ("filters", between, None, None),
             **_norm_axes("norm", "out"),
         }
 

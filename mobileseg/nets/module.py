@@ -130,10 +130,11 @@ class SeparableLayer(nn.Module):
     def __init__(self, block: Separable, inputs: Sequence[Size]) -> None:
         super().__init__()
         into, *size = inputs[0]
-        self.dw, self.outside = _same_conv(into, into, size, block, groups=into)
-        self.dw_norm = nn.BatchNorm2d(into)
+        hidden = block.hidden(into)
+        self.dw, self.outside = _same_conv(into, hidden, size, block, groups=hidden)
+        self.dw_norm = nn.BatchNorm2d(hidden)
         self.dw_act = _activation(block.activation)
-        self.pw = nn.Conv2d(into, block.channels, 1, bias=False)
+        self.pw = nn.Conv2d(hidden, block.channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(block.out_channels)
         self.act = _activation(block.activation)
         self.crelu = block.crelu

@@ -2,7 +2,8 @@
 
 Every output channel of the parent has an identity; channels that a Sum adds share one. A child's
 block keeps the filters of largest L1 norm among the parent's block of the same name, and whatever
-reads them finds them again by identity, through sums, joins and resizes.
+reads them finds them again by identity, through sums, joins and resizes. A depthwise filter that
+reads several channels is the parent's only if that read the very same ones, in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
-from mobileseg.nets.blocks import IMAGE, Block, Join
+from mobileseg.nets.blocks import IMAGE, Block, Join, Separable
 from mobileseg.nets.spec import NetSpec
 
 Index: TypeAlias = NDArray[np.int64]
@@ -30,10 +31,12 @@ class Maps:
     out: Index
     into: Index
     filters: Index
+    hidden: Index
 
     def role(self, role: str) -> Index:
         """Return the map of an axis role of `Block.axes`."""
-        return {"out": self.out, "in": self.into, "filters": self.filters}[role]
+        maps = {"out": self.out, "in": self.into, "filters": self.filters, "hidden": self.hidden}
+        return maps[role]
 
 
 def channel_maps(parent: NetSpec, weights: Mapping[str, Tensor], child: NetSpec) -> dict[str, Maps]:
@@ -54,7 +57,8 @@ def channel_maps(parent: NetSpec, weights: Mapping[str, Tensor], child: NetSpec)
         into = _positions(before, now)
         if (into == NONE).all():
             into = _by_position(block, before, now, old)
-        maps[block.name] = Maps(outs[block.name], into, chosen[block.name])
+        hidden = _hidden(block, parent[block.name], into, len(before))
+        maps[block.name] = Maps(outs[block.name], into, chosen[block.name], hidden)
     return maps
 
 
@@ -230,6 +234,19 @@ def _positions(before: Index, now: Index) -> Index:
         places.setdefault(identity, []).append(place)
     queues = {identity: iter(where) for identity, where in places.items()}
     return np.array([next(queues.get(i, iter(())), NONE) for i in now.tolist()], dtype=np.int64)
+
+
+def _hidden(block: Block, parent: Block, into: Index, before: int) -> Index:
+    """Return the map of the channels between depthwise and pointwise layer; else the input map.
+
+    A depthwise channel is found again where its filter reads the channels that the parent's read.
+    """
+    if not isinstance(block, Separable) or not isinstance(parent, Separable):
+        return into
+    mine = into.reshape(block.hidden(len(into)), -1).tolist()
+    theirs = np.arange(before).reshape(parent.hidden(before), -1).tolist()
+    places = {tuple(read): place for place, read in enumerate(theirs)}
+    return np.array([places.get(tuple(read), NONE) for read in mine], dtype=np.int64)
 
 
 def _by_position(block: Block, before: Index, now: Index, old: Mapping[str, Index]) -> Index:

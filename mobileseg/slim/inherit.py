@@ -40,6 +40,7 @@ def inherit(
 
     A block inherits from the parent's block of its name, kind and kernel: of its filters those of
     largest L1 norm, of its inputs those that were kept. See `channels` for how they are matched.
+    A separable block whose depthwise filters read other groups of channels than before is fresh.
     """
     _check(parent_spec, parent_state, "parent")
     _check(child_spec, child_state, "child")
@@ -75,7 +76,7 @@ def _same_make(old: Block, new: Block) -> bool:
 def _copy(block: Block, maps: Maps, parent: Mapping[str, Tensor], state: dict[str, Tensor]) -> int:
     """Copy what maps into the child's state; return the number of trainable parameters."""
     # Statistics and scales belong to the weights: with none of those, they are of no use.
-    if (maps.into == NONE).all():
+    if (maps.into == NONE).all() or (maps.hidden == NONE).all():
         return 0
     count = 0
     for tensor, axes in block.axes().items():

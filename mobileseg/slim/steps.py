@@ -40,6 +40,10 @@ class Actions(Table):
         is at most 1. 256 is a number of channels, taken as it is. A CReLU block hands on twice
         that. A full name goes before a glob; a glob passes over blocks that have no channels of
         their own, unless it matches only such.
+    depthwise: channels of the depthwise layer itself per pattern of separable blocks, after `width`:
+        a depthwise layer that narrows, as some Caffe nets have it. An absolute number that divides
+        the channels that the block reads; each filter reads several of them. No width touches it,
+        a factor neither: where one changes what the block reads, give this anew if it must change.
     deconv: channels of the decoder's stages, from the first. Where fewer doublings are given than
         needed, a bilinear resize to the image's size ends the network; where "classes" is not
         last, a 1x1 classifier follows. Skips are kept and land anew by size.
@@ -51,6 +55,7 @@ class Actions(Table):
     remove: tuple[str, ...] = ()
     width: dict[str, int | float] = field(default_factory=dict)
     multiple_of: Positive = 8
+    depthwise: dict[str, Positive] = field(default_factory=dict)
     deconv: tuple[Channels, ...] | None = None
     crelu: tuple[str, ...] = ()
     skip: Skip | None = None
@@ -91,6 +96,7 @@ def apply(spec: NetSpec, actions: Actions, where: str) -> NetSpec:
         draft = _Draft(spec, *split(spec))
         draft = _remove(draft, actions)
         draft = _width(draft, actions)
+        draft = _depthwise(draft, actions)
         draft = _deconv(draft, actions)
         draft = _crelu(draft, actions)
         draft = _skip(draft, actions)
@@ -156,10 +162,7 @@ def _width(draft: _Draft, actions: Actions) -> _Draft:
             raise MobilesegError(f"width: {names[0]} {_why_fixed(draft, names[0], actions)}")
         for name in free:
             if name in wishes and pattern != name:
-                raise MobilesegError(
-                    f"width: {wishes[name][0]!r} and {pattern!r} both match {name}; "
-                    "give each block one width"
-                )
+                raise _twice("width", wishes[name][0], pattern, name)
             wishes[name] = (pattern, actions.width[pattern])
     for name, (_, wish) in wishes.items():
         before = _own_channels(draft, name, actions)
@@ -220,6 +223,42 @@ def _set_channels(draft: _Draft, name: str, channels: int) -> _Draft:
     return replace(draft, body=body, decoder=decoder)
 
 
+def _depthwise(draft: _Draft, actions: Actions) -> _Draft:
+    wishes: dict[str, str] = {}
+    for pattern in sorted(actions.depthwise, key=lambda p: p in draft.names):
+        for name in _separable("depthwise", pattern, draft):
+            if name in wishes and pattern != name:
+                raise _twice("depthwise", wishes[name], pattern, name)
+            wishes[name] = pattern
+    body = tuple(
+        replace(b, depthwise=actions.depthwise[wishes[b.name]])
+        if isinstance(b, Separable) and b.name in wishes
+        else b
+        for b in draft.body
+    )
+    return replace(draft, body=body)
+
+
+def _separable(key: str, pattern: str, draft: _Draft) -> list[str]:
+    """Return the separable blocks that the pattern matches. Raises where it matches only others."""
+    names = _match(key, pattern, draft.names)
+    kinds = [b.name for b in draft.body if isinstance(b, Separable)]
+    found = [name for name in kinds if name in names]
+    if not found:
+        name = min(names)
+        raise MobilesegError(
+            f"{key}: {name} is a {draft.old[name].kind}; separable blocks can: "
+            f"{', '.join(kinds) or 'there is none here'}"
+        )
+    return found
+
+
+def _twice(key: str, first: str, second: str, name: str) -> MobilesegError:
+    return MobilesegError(
+        f"{key}: {first!r} and {second!r} both match {name}; give each block one {key}"
+    )
+
+
 def _deconv(draft: _Draft, actions: Actions) -> _Draft:
     if actions.deconv is None:
         return draft
@@ -231,17 +270,9 @@ def _deconv(draft: _Draft, actions: Actions) -> _Draft:
 
 def _crelu(draft: _Draft, actions: Actions) -> _Draft:
     for pattern in actions.crelu:
-        names = set(_match("crelu", pattern, draft.names))
-        found = [b for b in draft.body if b.name in names and isinstance(b, Separable)]
-        if not found:
-            name = min(names)
-            kinds = [b.name for b in draft.body if isinstance(b, Separable)]
-            raise MobilesegError(
-                f"crelu: {name} is a {draft.old[name].kind}; separable blocks can: "
-                f"{', '.join(kinds) or 'there is none here'}"
-            )
+        names = _separable("crelu", pattern, draft)
         body = tuple(
-            replace(b, crelu=True) if isinstance(b, Separable) and b in found else b
+            replace(b, crelu=True) if isinstance(b, Separable) and b.name in names else b
             for b in draft.body
         )
         draft = replace(draft, body=body)
@@ -303,12 +334,22 @@ def _resized(
                 )
             block = replace(block, size=met.pop())  # noqa: PLW2901
         body.append(block)
+        inputs = [sizes[name] for name in block.inputs]
+        _check_depthwise(block, inputs)
         try:
-            inputs = [sizes[name] for name in block.inputs]
             sizes[block.name] = block.resolve(draft.old.classes).shape(inputs)
         except MobilesegError as error:
             raise _unfit(error) from None
     return tuple(body), sizes
+
+
+def _check_depthwise(block: Block, inputs: Sequence[Size]) -> None:
+    if not isinstance(block, Separable) or len(inputs) != 1:
+        return
+    try:
+        block.hidden(inputs[0][0])
+    except MobilesegError as error:
+        raise MobilesegError(f"depthwise: {error}: give `depthwise` in this step") from None
 
 
 def _check_output(draft: _Draft, output: tuple[int, int], image_size: tuple[int, int]) -> None:

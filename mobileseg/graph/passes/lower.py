@@ -185,9 +185,7 @@ def unsigned_steps(graph: Graph) -> Graph:
         return graph
     inner = {name: f"{name}_u8" for name in edges}
     tensors = [replace(t, name=inner.get(t.name, t.name)) for t in moved.values()]
-    nodes = [
-        Node(Quantize(), (name,), inner[name], name) for name in graph.inputs if name in edges
-    ]
+    nodes = [Node(Quantize(), (name,), inner[name], name) for name in graph.inputs if name in edges]
     nodes += [
         replace(
             node,

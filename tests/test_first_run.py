@@ -1,0 +1,41 @@
+"""The README's first run, whole: the portrait ladder on the shipped pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# Two cores, after installation.
+SECONDS = 360
+# What a person would call right.
+MIOU_PERCENT = 88
+# Of the pixels, the float net and the int8 file call so many alike.
+AGREEMENT = 0.99
+
+
+@pytest.mark.slow
+def test_the_first_run_keeps_its_promise(tmp_path: Path) -> None:
+    mobileseg = [sys.executable, "-m", "mobileseg.cli"]
+    started = time.monotonic()
+    subprocess.run([*mobileseg, "slim", "portrait"], check=True, cwd=tmp_path)
+    assert time.monotonic() - started <= SECONDS
+    report = json.loads((tmp_path / "runs" / "portrait" / "report.json").read_text())
+    final = report["steps"][-1]
+    assert final["miou_percent"] >= MIOU_PERCENT
+    assert final["miou_int8_percent"] >= MIOU_PERCENT
+    done = subprocess.run(
+        [*mobileseg, "eval", "portrait/final", "--split", "val", "--json"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    executors = {row["executor"]: row for row in json.loads(done.stdout)["executors"]}
+    for kind in ("tflite", "onnx"):
+        assert executors[f"portrait-final-int8.{kind}"]["agreement"] >= AGREEMENT
+    for each in report["exported"]:
+        assert not each["check"]["problems"]
