@@ -312,6 +312,24 @@ def devices_ls(as_json: Json = False) -> None:
     _show(rows, [devices_table(rows)], as_json)
 
 
+@devices_app.command("fit")
+def devices_fit(
+    names: Annotated[list[str] | None, typer.Argument(help="Devices; all of them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write profiles to.")] = Path(
+        "assets/devices"
+    ),
+) -> None:
+    """Fit device profiles to the published measurements, and print the cross-validated errors.
+
+    Example: mobileseg devices fit pixel4 --out profiles/
+    """
+    from mobileseg.files import shipped
+    from mobileseg.latency.fit import fit_devices
+
+    for path in fit_devices(shipped("assets", "latency"), out, _say, names or []):
+        print(path)
+
+
 @weights_app.command("import")
 def weights_import(
     npz: Annotated[Path, typer.Argument(help="Weights as .npz, its .ops.json beside it.")],

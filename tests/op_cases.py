@@ -38,10 +38,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Case:
-    """`reference` takes the operands and constants in torch's own words.
-
-    `macs` are the operator's own, counted by hand. `steps` is how far the int8 file may be from
-    `execute_int8` in LiteRT, `onnx_steps` in ONNX Runtime; 0 is equal to the bit.
+    """`reference` takes the operands and constants in torch's own words; `macs` are the operator's own, counted by hand.
     """
 
     name: str
@@ -52,8 +49,6 @@ class Case:
     reference: Callable[..., Tensor]
     macs: int = 0
     image: tuple[int, int] = EVEN
-    steps: int = 0
-    onnx_steps: int = 1
 
     def graph(self) -> Graph:
         """Return the float graph: operands, then the operator under test, named `out`."""
@@ -291,7 +286,7 @@ def _resize(size: tuple[int, int], **words: Any) -> Callable[[Tensor], Tensor]:
 
 def _resize_case(name: str, op: ops.Resize, **words: Any) -> Case:
     shape = (1, 5, *op.size)
-    return Case(name, op, (_X,), (), shape, _resize(op.size, **words), steps=1)
+    return Case(name, op, (_X,), (), shape, _resize(op.size, **words))
 
 
 def _pool_case(

@@ -20,6 +20,7 @@ VERBS = [
     ["recipes", "cat"],
     ["recipes", "validate"],
     ["devices", "ls"],
+    ["devices", "fit"],
     ["weights", "import"],
 ]
 

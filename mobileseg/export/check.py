@@ -152,8 +152,8 @@ def check_file(path: Path, graph: Graph, images: Array) -> Check:
         classes=classes,
         operators=kinds.total(),
         nodes=len(graph.nodes),
-        kinds=kinds,
-        float_operators=floats if kind == "int8" else {},
+        kinds=dict(kinds),
+        float_operators=dict(floats) if kind == "int8" else {},
         layout_operators={name: kinds[name] for name in _LAYOUT if name in kinds},
         partitions=runner.partitions,
     )
@@ -181,7 +181,7 @@ def _floats(graph: Graph, pixels: Array) -> Array:
 
 
 def _steps(graph: Graph, result: Array, expected: Array) -> Array:
-    """Return how many steps each output is away; reals of an int8 graph are counted in its steps."""
+    """Return how many steps each output is away, for reals of an int8 graph too."""
     difference = np.abs(result.astype(np.float64) - expected.astype(np.float64))
     if expected.dtype == np.float32:
         inner = graph[graph.producers[graph.outputs[0]].inputs[0]]

@@ -161,7 +161,9 @@ class OnnxRuntime:
 
     def __call__(self, images: Array) -> Array:
         _require_fit(self, images)
-        parts = [self._session.run(None, {self._input: image[None]})[0] for image in images]
+        parts: list[Array] = []
+        for image in images:
+            parts += self._session.run(None, {self._input: image[None]})
         return np.concatenate(parts)
 
     def reals(self, result: Array) -> Array:

@@ -349,7 +349,7 @@ def _check_depthwise(block: Block, inputs: Sequence[Size]) -> None:
     try:
         block.hidden(inputs[0][0])
     except MobilesegError as error:
-        raise MobilesegError(f"depthwise: {error}: give `depthwise` in this step") from None
+        raise MobilesegError(f"depthwise: {error}, with this step's `depthwise`") from None
 
 
 def _check_output(draft: _Draft, output: tuple[int, int], image_size: tuple[int, int]) -> None:

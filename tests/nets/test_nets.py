@@ -38,7 +38,8 @@ ALL_KINDS: tuple[Block, ...] = (
     Conv("d", ("bc",), 7, dilation=2),
     Join("cd", ("c", "d")),
     Separable("e", ("cd",), 4, kernel=5, dilation=2, activation="none"),
-    Deconv("f", ("e",), 9, kernel=5, stride=3),
+    Separable("g", ("e",), 11, kernel=3, stride=1, depthwise=2),
+    Deconv("f", ("g",), 9, kernel=5, stride=3),
     Upsample("up", ("f",), (17, 13)),
     Deconv("out", ("up",), "classes", kernel=2, norm=False, activation="none"),
 )
@@ -195,6 +196,12 @@ BAD_SPECS: list[tuple[tuple[Block, ...], str]] = [
     ((_conv(), Sum("s", ("a", IMAGE))), "s: adds two blocks of one size"),
     ((_conv(), Sum("s", ("a",))), "s: adds two blocks"),
     ((Conv("a", (IMAGE,), 4, stride=2), Join("j", ("a", IMAGE))), "j: joins two or more"),
+    (
+        (_conv(), Separable("s", ("a",), 5, depthwise=3)),
+        "s: depthwise 3 does not divide the 4 channels .* a divisor of 4, such as 2",
+    ),
+    ((_conv(), Separable("s", ("a",), 5, depthwise=8)), "s: depthwise 8 .* such as 4"),
+    ((_conv(), Separable("s", ("a",), 5, depthwise=0)), "s: depthwise 0 .* such as 1"),
     ((Deconv("d", (IMAGE,), 4, kernel=3),), "d: kernel 3 with stride 2; their difference"),
     ((Deconv("d", (IMAGE,), 4, kernel=1, stride=3),), "d: kernel 1 with stride 3"),
 ]
@@ -270,13 +277,14 @@ def test_a_damaged_file_is_a_whole_network_or_our_error(
     stride=st.integers(1, 3),
     dilation=st.integers(1, 3),
     crelu=st.booleans(),
+    depthwise=st.sampled_from([None, 1, 2, 3, 6]),
 )
 def test_any_convolution_has_the_size_its_block_tells(
-    h: int, w: int, kernel: int, stride: int, dilation: int, crelu: bool
+    h: int, w: int, kernel: int, stride: int, dilation: int, crelu: bool, depthwise: int | None
 ) -> None:
     blocks = (
-        Conv("a", (IMAGE,), 2, kernel, stride, dilation),
-        Separable("b", ("a",), 3, kernel, stride, dilation, crelu),
+        Conv("a", (IMAGE,), 6, kernel, stride, dilation),
+        Separable("b", ("a",), 3, kernel, stride, dilation, crelu, depthwise=depthwise),
         Deconv("c", ("b",), 2, stride + 2 * (kernel - 1), stride),
     )
     spec = net_of((h, w), blocks)

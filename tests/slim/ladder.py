@@ -6,6 +6,7 @@ from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import zoo_net
 from mobileseg.slim.steps import Actions, Skip, apply
 
+NARROW = {"conv5_1": 256}
 SOURCES = ("conv3_2", "conv2_2", "conv2_1")
 STEPS: dict[str, tuple[str, Actions]] = {
     "v0": (
@@ -13,10 +14,13 @@ STEPS: dict[str, tuple[str, Actions]] = {
         Actions(image_size=(80, 80), remove=("conv5_6", "conv6"), deconv=(512, 256, 128, 32)),
     ),
     "v1": ("v0", Actions(deconv=(32, 16, 8, "classes"))),
-    "v2.1.1": ("v1", Actions(width={"conv5_*": 0.5})),
+    "v2.1.1": ("v1", Actions(width={"conv5_*": 0.5}, depthwise=NARROW)),
     "v2.1.2": ("v1", Actions(remove=("conv5_5",))),
-    "v2.1.3": ("v1", Actions(width={"conv5_*": 256}, remove=("conv5_5",))),
-    "v2.1.4": ("v2.1.3", Actions(crelu=("conv5_*",))),
+    "v2.1.3": (
+        "v1",
+        Actions(width={"conv5_*": 256}, remove=("conv5_5",), depthwise=NARROW),
+    ),
+    "v2.1.4": ("v2.1.3", Actions(crelu=("conv5_[123]",))),
     "v2.1.5": ("v2.1.3", Actions(skip=Skip("add", SOURCES))),
     "v2.1.6": ("v2.1.3", Actions(skip=Skip("concat", SOURCES))),
 }

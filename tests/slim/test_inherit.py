@@ -64,7 +64,7 @@ def silenced(parent: NetSpec, state: dict[str, Tensor], child: NetSpec) -> dict[
     """The parent's state with every filter that the child dropped giving zeros."""
     state = {name: tensor.clone() for name, tensor in state.items()}
     for name, maps in channel_maps(parent, state, child).items():
-        for norm, kept in (("norm", maps.out), ("dw_norm", maps.into)):
+        for norm, kept in (("norm", maps.out), ("dw_norm", maps.hidden)):
             for part in ("weight", "bias"):
                 tensor = state.get(f"{name}.{norm}.{part}")
                 if tensor is not None:
@@ -77,11 +77,19 @@ def silenced(parent: NetSpec, state: dict[str, Tensor], child: NetSpec) -> dict[
 def small(name: str) -> NetSpec:
     """A rung at an eighth of its width, for speed."""
     spec = rung(name)
-    return apply(spec, Actions(width={"*": 0.125}, multiple_of=4, image_size=(32, 64)), "small")
+    narrow = {b.name: b.depthwise // 8 for b in spec.blocks if narrowed(b)}  # type: ignore[attr-defined]
+    width = {"*": 0.125}
+    actions = Actions(width=width, multiple_of=4, depthwise=narrow, image_size=(32, 64))
+    return apply(spec, actions, "small")
 
 
-NETS = {name: small(name) for name in ("v1", "v2.1.4", "v2.1.5", "v2.1.6")}
+def narrowed(block: Block) -> bool:
+    return getattr(block, "depthwise", None) is not None
+
+
+NETS = {name: small(name) for name in ("v1", "v2.1.3", "v2.1.4", "v2.1.5", "v2.1.6")}
 NETS["v2.1.6+"] = apply(NETS["v2.1.6"], Actions(crelu=("conv2_2", "conv3_*", "conv5_*")), "x")
+NETS["v2.1.6++"] = apply(NETS["v2.1.6"], Actions(crelu=("conv4_2",), depthwise={"conv5_2": 8}), "x")
 NETS["crossed"] = crossed()
 
 
@@ -96,7 +104,7 @@ def test_the_same_network_inherits_everything(name: str) -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(
-    name=st.sampled_from(["v1", "v2.1.4", "v2.1.5", "v2.1.6", "v2.1.6+"]),
+    name=st.sampled_from(sorted(NETS.keys() - {"crossed"})),
     encoder=st.floats(0.2, 1),
     last=st.floats(0.2, 1),
     decoder=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -106,6 +114,8 @@ def test_a_narrower_net_is_the_wide_net_with_silent_filters(
 ) -> None:
     parent = NETS[name]
     width = {"conv[1-4]*": encoder, "conv5_*": last, "deconv1": decoder[0], "deconv2": decoder[1]}
+    # What a narrowed depthwise layer reads stays, and with it what each of its filters reads.
+    width |= {source: 1.0 for b in parent.blocks if narrowed(b) for source in b.inputs}
     child = apply(parent, Actions(width=width, multiple_of=1), "x")
     state = trained(parent)
     result = inherit(parent, state, child, build(child, 1).state_dict())
@@ -223,6 +233,72 @@ def test_crelu_doubles_what_it_has() -> None:
     assert maps["conv5_4"].out.tolist() == [*range(count), *[NONE] * count]
     assert maps["deconv1"].into.tolist() == [*range(count), *[NONE] * count]
     assert torch.equal(result.state["conv5_4.pw.weight"], state["conv5_4.pw.weight"])
+
+
+def grouped(depthwise: int | None, into: int = 8, channels: int = 5, crelu: bool = False) -> NetSpec:
+    blocks = (
+        Conv("a", (IMAGE,), into, kernel=1),
+        Separable("b", ("a",), channels, crelu=crelu, depthwise=depthwise),
+        Conv("c", ("b",), "classes", kernel=1, norm=False, activation="none"),
+    )
+    return NetSpec("grouped", (6, 5), 2, blocks)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (grouped(None), grouped(4)),
+        (grouped(4), grouped(None)),
+        (grouped(4), grouped(2)),
+        (grouped(4), grouped(None, into=4)),
+        (grouped(4), grouped(4, into=4)),
+        (grouped(4, into=4), grouped(4)),
+    ],
+)
+def test_other_groups_of_channels_are_fresh(before: NetSpec, after: NetSpec) -> None:
+    new = build(after, 7).state_dict()
+    result = inherit(before, trained(before), after, new)
+    assert result.fresh == ("b",)
+    assert all(torch.equal(result.state[key], new[key]) for key in new if key.startswith("b."))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (grouped(None), grouped(8)),
+        (grouped(8), grouped(None)),
+        (grouped(4), grouped(4, channels=3)),
+        (grouped(4, crelu=True), grouped(4, channels=3, crelu=True)),
+        (grouped(8), grouped(6, into=6)),
+    ],
+)
+def test_the_same_groups_of_channels_are_inherited(before: NetSpec, after: NetSpec) -> None:
+    state = trained(before)
+    result = inherit(before, state, after, build(after, 7).state_dict())
+    assert (result.share, result.fresh) == (1, ())
+    wide = run(before, silenced(before, state, after))
+    torch.testing.assert_close(run(after, result.state), wide, atol=1e-5, rtol=1e-5)
+
+
+def test_a_group_that_lost_a_channel_is_fresh_and_whole_ones_are_not() -> None:
+    before, after = grouped(4), grouped(3, into=6)
+    state = trained(before)
+    for filter_ in range(8):  # 3 and 7 go: of the pairs 01 23 45 67 the first and third stay whole
+        state["a.conv.weight"][filter_] = 0.1 if filter_ in (3, 7) else 1
+    maps = channel_maps(before, state, after)["b"]
+    assert maps.into.tolist() == [0, 1, 2, 4, 5, 6]
+    assert maps.hidden.tolist() == [0, NONE, NONE]
+    result = inherit(before, state, after, build(after, 7).state_dict())
+    assert torch.equal(result.state["b.dw.weight"][0], state["b.dw.weight"][0])
+    assert torch.equal(result.state["b.pw.weight"][:, 0], state["b.pw.weight"][:, 0])
+
+
+def test_the_ladder_inherits_its_narrowed_block() -> None:
+    v1, parent, child = small("v1"), small("v2.1.3"), small("v2.1.5")
+    first = inherit(v1, trained(v1), parent, build(parent, 1).state_dict())
+    assert first.fresh == ("conv5_1",)
+    second = inherit(parent, first.state, child, build(child, 2).state_dict())
+    assert second.fresh == ("skip1", "skip2", "skip3")
 
 
 def test_weights_of_another_network_are_refused() -> None:

@@ -108,6 +108,21 @@ def test_removing_a_stride_with_a_skip_lands_the_skips_anew() -> None:
     assert [skipped[f"skip{i}"].inputs for i in (1, 2)] == [("conv2_2",), ("conv2_1",)]
 
 
+def test_depthwise_layers_narrow() -> None:
+    spec = change("v1", width={"conv5_*": 256}, depthwise={"conv5_[12]": 128, "conv5_1": 64})
+    found = {b.name: b.depthwise for b in spec.blocks if isinstance(b, Separable)}
+    assert [found[f"conv5_{i}"] for i in (1, 2, 3)] == [64, 128, None]
+    assert channels(spec, "conv5_1", "conv5_2") == [256, 256]
+    assert change("v2.1.3", depthwise={"conv*": 8})["conv4_2"].depthwise == 8  # type: ignore[attr-defined]
+
+
+def test_widths_leave_depthwise_layers_as_they_are() -> None:
+    spec = change("v2.1.3", width={"conv5_1": 0.5, "conv4_2": 256})
+    assert spec["conv5_1"] == Separable("conv5_1", ("conv4_2",), 128, depthwise=256, **RELU6)
+    anew = change("v2.1.3", width={"conv4_2": 128}, depthwise={"conv5_1": 64})
+    assert anew["conv5_1"].hidden(128) == 64  # type: ignore[attr-defined]
+
+
 def test_networks_of_other_kinds() -> None:
     net = bilinear_net()
     wide = change(net, image_size=(80, 60))
@@ -141,6 +156,20 @@ MISTAKES: list[tuple[str, dict[str, object], str]] = [
     ("v1", {"deconv": (8, 8, 8, 8, "classes")}, "160x160, larger than the image of 80x80"),
     ("v1", {"crelu": ("conv1",)}, "crelu: conv1 is a conv; separable blocks can: conv2_1"),
     ("v1", {"crelu": ("nope",)}, "crelu: no block is named 'nope'"),
+    ("v1", {"depthwise": {"conv1": 8}}, "depthwise: conv1 is a conv; separable blocks can: conv2_1"),
+    ("v1", {"depthwise": {"deconv1": 8}}, "depthwise: deconv1 is a deconv; separable blocks can"),
+    ("v1", {"depthwise": {"nope": 8}}, "depthwise: no block is named 'nope'"),
+    ("v1", {"depthwise": {"conv5*": 8, "c*": 9}}, "both match conv5_1; give each block one depth"),
+    ("v1", {"depthwise": {"conv5_1": 300}}, "depthwise: conv5_1: depthwise 300 .* such as 256, with"),
+    ("v1", {"depthwise": {"conv5_1": 1024}}, "does not divide the 512 .* such as 512"),
+    ("v1", {"depthwise": {"conv5_1": 0}}, "depthwise 0 does not divide the 512 .* such as 1,"),
+    (
+        "v2.1.3",
+        {"width": {"conv4_2": 0.75}},
+        r"depthwise: conv5_1: depthwise 256 .* the 384 channels .*; take a divisor of 384, "
+        "such as 192, with this step's `depthwise`",
+    ),
+    ("v2.1.5", {"width": {"*": 0.125}}, "depthwise: conv5_1: depthwise 256 .* the 64 channels"),
     ("v1", {"skip": Skip("add", ("conv2_3",))}, "no encoder block is named 'conv2_3'"),
     ("v1", {"skip": Skip("add", ("conv5_1",))}, "conv5_1 is 5x5 .* there are: deconv1 10x10"),
     ("v1", {"skip": Skip("add", ("conv3_2", "conv4_1"))}, "both are 10x10 and meet deconv1"),
@@ -180,6 +209,7 @@ def test_actions_are_read_from_a_recipe() -> None:
     data = {
         "image_size": [80, 80],
         "width": {"conv5_*": 0.5, "conv1": 16, "conv6": 1.0},
+        "depthwise": {"conv5_1": 256},
         "deconv": [32, "classes"],
         "skip": {"how": "concat", "sources": ["conv3_2"]},
     }
@@ -193,6 +223,8 @@ def test_actions_are_read_from_a_recipe() -> None:
     ("data", "message"),
     [
         ({"width": {"conv1": "8"}}, r"width\.conv1"),
+        ({"depthwise": {"conv5_1": 0.5}}, r"depthwise\.conv5_1: 0\.5"),
+        ({"depthwise": {"conv5_1": 0}}, r"depthwise\.conv5_1: 0"),
         ({"deconv": [0]}, r"deconv\[1\]: 0"),
         ({"deconv": ["class"]}, r"deconv\[1\]"),
         ({"skip": {"how": "mul", "sources": []}}, r"skip\.how"),
@@ -214,17 +246,19 @@ NAMES = [block.name for block in zoo_net("mobilenet_deconv", (32, 32), 3, "x").b
     remove=st.lists(st.sampled_from(NAMES), max_size=2),
     width=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 64) | st.floats(0, 5), max_size=2),
     deconv=st.none() | st.lists(st.integers(1, 32) | st.just("classes"), max_size=6),
+    depthwise=st.dictionaries(st.sampled_from(NAMES), st.integers(-1, 70), max_size=2),
     crelu=st.lists(st.sampled_from(NAMES), max_size=2),
     skip=st.none() | st.lists(st.sampled_from(NAMES), max_size=2),
     how=st.sampled_from(["add", "concat"]),
 )
 def test_any_step_gives_a_whole_network_or_our_error(  # type: ignore[no-untyped-def]
-    size, remove, width, deconv, crelu, skip, how
+    size, remove, width, depthwise, deconv, crelu, skip, how
 ) -> None:
     actions = Actions(
         image_size=size,
         remove=tuple(remove),
         width=width,
+        depthwise=depthwise,
         deconv=None if deconv is None else tuple(deconv),
         crelu=tuple(crelu),
         skip=None if skip is None else Skip(how, tuple(skip)),

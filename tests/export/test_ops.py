@@ -1,0 +1,123 @@
+"""Every operator's file in its real runtime, float and int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mobileseg.export.onnx import write_onnx
+from mobileseg.export.runtime import LiteRT, OnnxRuntime, Runner, pixels_as
+from mobileseg.export.tflite import write_tflite
+from mobileseg.graph.execute import execute
+from mobileseg.graph.execute_int8 import execute_int8
+from mobileseg.graph.ir import Array, Graph
+from mobileseg.graph.passes import FOR_TFLITE, float16_weights, run_passes
+from mobileseg.quantize.calibrate import calibrate
+from mobileseg.quantize.convert import Interface, quantize
+from tests.op_cases import CASES, Case
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+by_name = {case.name: case for case in CASES}
+
+
+def tflite(graph: Graph, folder: Path) -> Runner:
+    path = folder / "net.tflite"
+    path.write_bytes(write_tflite(graph))
+    return LiteRT(path)
+
+
+def onnx(graph: Graph, folder: Path) -> Runner:
+    path = folder / "net.onnx"
+    path.write_bytes(write_onnx(graph))
+    return OnnxRuntime(path)
+
+
+def pixels(case: Case, dtype: type[np.generic] = np.float32) -> Array:
+    return pixels_as(case.images(), np.dtype(dtype))
+
+
+def floats(graph: Graph, case: Case) -> Array:
+    return execute(graph, torch.from_numpy(pixels(case))).numpy()
+
+
+def int8(graph: Graph, case: Case, interface: Interface = "int8") -> Graph:
+    return quantize(graph, calibrate(graph, [pixels(case)]), interface)
+
+
+def far(a: Array, b: Array) -> int:
+    return int(np.abs(a.astype(np.int64) - b.astype(np.int64)).max())
+
+
+@all_cases
+def test_tflite_float(case: Case, tmp_path: Path) -> None:
+    graph = run_passes(case.graph(), FOR_TFLITE)
+    runner = tflite(graph, tmp_path)
+    np.testing.assert_allclose(runner(pixels(case)), floats(graph, case), rtol=1e-5, atol=1e-5)
+
+
+@all_cases
+def test_onnx_float(case: Case, tmp_path: Path) -> None:
+    graph = case.graph()
+    runner = onnx(graph, tmp_path)
+    np.testing.assert_allclose(runner(pixels(case)), floats(graph, case), rtol=1e-5, atol=1e-5)
+
+
+@all_cases
+def test_tflite_int8_is_our_execution_to_the_bit(case: Case, tmp_path: Path) -> None:
+    graph = int8(run_passes(case.graph(), FOR_TFLITE), case)
+    given = pixels(case, np.int8)
+    np.testing.assert_array_equal(tflite(graph, tmp_path)(given), execute_int8(graph, given))
+
+
+@all_cases
+def test_onnx_int8_is_within_a_step(case: Case, tmp_path: Path) -> None:
+    graph = int8(case.graph(), case)
+    given = pixels(case, np.int8)
+    result = onnx(graph, tmp_path)(given)
+    assert far(result, execute_int8(graph, given)) <= 1
+
+
+@pytest.mark.parametrize("write", [tflite, onnx])
+@pytest.mark.parametrize("interface", ["uint8", "int8", "float32"])
+@pytest.mark.parametrize("name", ["dense", "concat_3", "argmax", "softmax"])
+def test_interfaces(write: type, interface: Interface, name: str, tmp_path: Path) -> None:
+    """Quantize and Dequantize: all three interfaces give the int8 body's answer."""
+    case = by_name[name]
+    body, graph = (
+        int8(run_passes(case.graph(), FOR_TFLITE), case, each) for each in ("int8", interface)
+    )
+    runner = write(graph, tmp_path)
+    assert runner.input_dtype == np.dtype(interface)
+    result = runner(pixels(case, runner.input_dtype.type))
+    expected = execute_int8(body, pixels(case, np.int8))
+    quant = body["out"].quant
+    if quant is not None:
+        expected = (expected.astype(np.float32) - quant.zero_point) * np.float32(quant.scale[0])
+    np.testing.assert_array_equal(runner.reals(result), expected)
+
+
+@pytest.mark.parametrize("write", [tflite, onnx])
+@pytest.mark.parametrize("name", ["dense", "depthwise", "deconv_4_2_1"])
+def test_float16_weights(write: type, name: str, tmp_path: Path) -> None:
+    case = by_name[name]
+    graph = float16_weights(run_passes(case.graph(), FOR_TFLITE))
+    runner = write(graph, tmp_path)
+    np.testing.assert_allclose(runner(pixels(case)), floats(graph, case), rtol=1e-5, atol=1e-5)
+
+
+def test_large_sums_do_not_saturate(tmp_path: Path) -> None:
+    """ONNX Runtime's mixed-sign kernel clips pairs of products at 16 bits on some processors."""
+    case = by_name["pointwise"]
+    graph = case.graph()
+    tensors = [
+        type(t)(t.name, t.shape, data=np.full(t.shape, 1, np.float32))
+        for t in graph.tensors.values()
+        if t.name.endswith(("weight", "c0"))
+    ]
+    quantized = int8(graph.with_tensors(tensors), case)
+    bright = np.full((1, 3, *case.image), 127, np.int8)
+    runner = onnx(quantized, tmp_path)
+    np.testing.assert_array_equal(runner(bright), execute_int8(quantized, bright))
