@@ -38,8 +38,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Case:
-    """`reference` takes the operands and constants in torch's own words; `macs` are the operator's own, counted by hand.
-    """
+    """`reference` is the operator in torch's own words; `macs` are its own, counted by hand."""
 
     name: str
     op: ops.Op

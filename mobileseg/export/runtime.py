@@ -135,7 +135,7 @@ class LiteRT:
         scale, zero_point = self._output["quantization"]
         if not scale:
             return result.astype(np.float32)
-        return (result.astype(np.float32) - zero_point) * np.float32(scale)
+        return (result.astype(np.float32) - int(zero_point)) * np.float32(scale)
 
 
 class OnnxRuntime:

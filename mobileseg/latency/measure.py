@@ -90,10 +90,16 @@ def match(graph: Graph, measurement: Measurement) -> list[Matched]:
     # The runtime's own operators (a transpose, a copy) fit no node and stand for none.
     merged = _merged(measurement.operators)
     events = [event for event in merged if any(_fits(some, event) for some in words)]
-    pairs = _align(words, events)
-    if not events or sum(i is not None for i in pairs) < len(events):
-        return [None] * len(kernels)
-    return [events[i].us if i is not None else "fused" for i in pairs]
+    found: list[Matched] = ["fused"] * len(kernels)
+    # LiteRT lists all operators of the delegate first, then the plain kernels, in capitals.
+    for plain in (False, True):
+        listed = [event for event in events if event.name.isupper() == plain]
+        free = [some if us == "fused" else () for some, us in zip(words, found, strict=True)]
+        pairs = _align(free, listed)
+        if sum(i is not None for i in pairs) < len(listed):
+            return [None] * len(kernels)
+        found = [us if i is None else listed[i].us for us, i in zip(found, pairs, strict=True)]
+    return found if events else [None] * len(kernels)
 
 
 def _merged(operators: Sequence[Operator]) -> list[Operator]:

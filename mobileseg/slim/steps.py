@@ -40,10 +40,10 @@ class Actions(Table):
         is at most 1. 256 is a number of channels, taken as it is. A CReLU block hands on twice
         that. A full name goes before a glob; a glob passes over blocks that have no channels of
         their own, unless it matches only such.
-    depthwise: channels of the depthwise layer itself per pattern of separable blocks, after `width`:
-        a depthwise layer that narrows, as some Caffe nets have it. An absolute number that divides
-        the channels that the block reads; each filter reads several of them. No width touches it,
-        a factor neither: where one changes what the block reads, give this anew if it must change.
+    depthwise: channels of the depthwise layer itself, per pattern of separable blocks: a depthwise
+        layer that narrows, as some Caffe nets have it. A number, no factor, that divides the
+        channels that the block reads after `width`; each filter reads several of them. No width
+        changes it later: where it no longer divides what the block reads, give it anew.
     deconv: channels of the decoder's stages, from the first. Where fewer doublings are given than
         needed, a bilinear resize to the image's size ends the network; where "classes" is not
         last, a 1x1 classifier follows. Skips are kept and land anew by size.

@@ -93,6 +93,7 @@ def test_parameters_have_the_axes_that_blocks_tell() -> None:
             "out": sizes[block.name][0],
             "in": sum(sizes[name][0] for name in block.inputs),
             "filters": getattr(block, "channels", 0),
+            "hidden": getattr(block, "depthwise", None),
         }
         for name, axes in block.axes().items():
             told.add(f"{block.name}.{name}")
@@ -118,6 +119,20 @@ def test_crelu_is_x_and_minus_x() -> None:
     with torch.no_grad():
         out = net(torch.rand(1, 3, 83, 61))
     torch.testing.assert_close(out[:, 4:], -out[:, :4])
+
+
+def test_a_depthwise_filter_reads_its_neighbours() -> None:
+    blocks = (_conv(), Separable("s", ("a",), 5, activation="none", depthwise=2))
+    net = build(net_of((6, 4), blocks))
+    x = torch.rand(1, 3, 6, 4)
+    weight = net.get_parameter("s.dw.weight")
+    assert tuple(weight.shape) == (2, 2, 3, 3)
+    seen: list[Tensor] = []
+    net.get_submodule("s.dw").register_forward_hook(lambda *call: seen.extend([*call[1], call[2]]))
+    net(x)
+    into, out = seen
+    halves = [F.conv2d(into[:, 2 * i : 2 * i + 2], weight[i : i + 1], padding=1) for i in (0, 1)]
+    torch.testing.assert_close(out, torch.cat(halves, dim=1))
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,9 @@ def test_crelu_doubles_what_it_has() -> None:
     assert torch.equal(result.state["conv5_4.pw.weight"], state["conv5_4.pw.weight"])
 
 
-def grouped(depthwise: int | None, into: int = 8, channels: int = 5, crelu: bool = False) -> NetSpec:
+def grouped(
+    depthwise: int | None, into: int = 8, channels: int = 5, crelu: bool = False
+) -> NetSpec:
     blocks = (
         Conv("a", (IMAGE,), into, kernel=1),
         Separable("b", ("a",), channels, crelu=crelu, depthwise=depthwise),

@@ -79,7 +79,7 @@ SKIPS = [(256, 32, 10), (128, 16, 20), (64, 8, 40)]  # in, out, height
 def by_hand(blocks: list[tuple[int, int, int, int]], skip: str = "") -> tuple[int, int]:
     """Return parameters and MACs of v1 with other conv5_1, conv5_2, ... and skips.
 
-    A block is (in, channels of its depthwise layer, filters, out): out is twice the filters in CReLU.
+    A block is (in, channels of its depthwise layer, filters, out); CReLU makes out twice filters.
     """
     params, macs = 3 * 32 * 9 + 2 * 32, 3 * 32 * 9 * 40 * 40
     for into, out, h in STEM:
