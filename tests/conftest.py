@@ -7,7 +7,7 @@ import os
 # Before torch is imported, as the command line does it: waiting threads give their core away.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from hypothesis import settings  # noqa: E402
+from hypothesis import settings
 
 # Machines are noisy and first calls import: a deadline per example says nothing.
 settings.register_profile("steady", deadline=None, derandomize=True)

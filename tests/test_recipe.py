@@ -1,4 +1,4 @@
-"""Recipes, good and bad: every mistake is one clear error with its place, and nothing is written."""
+"""Recipes, good and bad: every mistake is one clear error with its place; nothing is written."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_file_errors_are_clear(tmp_path: Path) -> None:
     broken.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MobilesegError, match="is no TOML"):
         read_recipe(str(broken))
-    with pytest.raises(MobilesegError, match="there is no such file.*portrait"):
+    with pytest.raises(MobilesegError, match=r"there is no such file.*portrait"):
         read_recipe("portrai")
 
 

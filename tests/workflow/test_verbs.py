@@ -35,7 +35,7 @@ def test_the_ladder_report(trained: Place) -> None:
     assert {"torch", "mobileseg"} <= set(report["versions"])
 
 
-def test_sizes_of_the_table_are_those_of_the_files(trained: Place, call: Call) -> None:
+def test_sizes_of_the_table_are_those_of_the_files(trained: Place) -> None:
     report = json.loads((trained.runs / "tiny" / "report.json").read_text())
     skips = report["steps"][-1]
     path = trained.step("skips") / "export" / "tiny-skips-int8.tflite"

@@ -22,16 +22,11 @@ def run_passes(graph: Graph, passes: Iterable[Pass]) -> Graph:
 
 @dataclass
 class Draft:
-    """A graph in the making: nodes in order, new constants, and names that stand for others."""
+    """A graph in the making: nodes in order, and new constants."""
 
     graph: Graph
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
-    alias: dict[str, str] = field(default_factory=dict)
-
-    def read(self, node: Node) -> Node:
-        """Return the node with inputs that an earlier change renamed."""
-        return replace(node, inputs=tuple(self.alias.get(name, name) for name in node.inputs))
 
     def constant(self, name: str, data: Array) -> str:
         self.constants[name] = Tensor(name, data.shape, data=data)
@@ -46,22 +41,21 @@ class Draft:
         """Return the drafted node that makes `name`."""
         return next((node for node in reversed(self.nodes) if node.output == name), None)
 
-    def swap(self, old: Node, new: Node) -> None:
-        self.nodes[self.nodes.index(old)] = new
+    def drop(self, node: Node) -> None:
+        self.nodes.remove(node)
 
     def finish(self) -> Graph:
-        outputs = tuple(self.alias.get(name, name) for name in self.graph.outputs)
-        return self.graph.edit(self.nodes, self.constants.values(), outputs)
+        return self.graph.edit(self.nodes, self.constants.values())
 
 
 def absorb(graph: Graph, into: Callable[[Draft, Node, Node], Node | None]) -> Graph:
     """Offer each node to its sole producer: `into(draft, before, node)` returns the merged one.
 
-    The merged node makes the node's output, so that a network's outputs keep their names.
+    The merged node stands where the node stood, so that all it reads is made before it, and makes
+    the node's output, so that a network's outputs keep their names.
     """
     draft = Draft(graph)
-    for original in graph.nodes:
-        node = draft.read(original)
+    for node in graph.nodes:
         before = draft.last(node.inputs[0])
         merged = None
         if before is not None and graph.only_consumer(before.output) is not None:
@@ -69,5 +63,6 @@ def absorb(graph: Graph, into: Callable[[Draft, Node, Node], Node | None]) -> Gr
         if merged is None or before is None:
             draft.nodes.append(node)
         else:
-            draft.swap(before, replace(merged, output=node.output))
+            draft.drop(before)
+            draft.nodes.append(replace(merged, output=node.output))
     return draft.finish()

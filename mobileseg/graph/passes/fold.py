@@ -104,8 +104,7 @@ def fold_crelu(graph: Graph) -> Graph:
     Before: `y = Conv2d x w b; n = Neg y; z = Concat y n`. After: `z = Conv2d x [w, -w] [b, -b]`.
     """
     draft = Draft(graph)
-    for original in graph.nodes:
-        node = draft.read(original)
+    for node in graph.nodes:
         conv = _crelu_source(graph, node)
         before = draft.last(conv.output) if conv is not None else None
         if before is None:
@@ -115,8 +114,9 @@ def fold_crelu(graph: Graph) -> Graph:
         for name in before.inputs[1:]:
             data = draft.data(name)
             inputs.append(draft.constant(f"{name}_crelu", np.concatenate([data, -data])))
-        draft.swap(before, replace(before, inputs=tuple(inputs), output=node.output))
-        draft.nodes = [n for n in draft.nodes if n.output != node.inputs[1]]
+        draft.drop(before)
+        draft.drop(graph.producers[node.inputs[1]])
+        draft.nodes.append(replace(before, inputs=tuple(inputs), output=node.output))
     return draft.finish()
 
 
