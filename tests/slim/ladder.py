@@ -20,7 +20,10 @@ STEPS: dict[str, tuple[str, Actions]] = {
         "v1",
         Actions(width={"conv5_*": 256}, remove=("conv5_5",), depthwise=NARROW),
     ),
-    "v2.1.4": ("v2.1.3", Actions(crelu=("conv5_[123]",))),
+    "v2.1.4": (
+        "v2.1.3",
+        Actions(crelu=("conv5_*",), depthwise={"conv5_1": 512, "conv5_[234]": 256}),
+    ),
     "v2.1.5": ("v2.1.3", Actions(skip=Skip("add", SOURCES))),
     "v2.1.6": ("v2.1.3", Actions(skip=Skip("concat", SOURCES))),
 }
