@@ -13,41 +13,33 @@ _TOP = 10
 
 
 def ladder_table(steps: Sequence[Facts], test: str = "") -> Table:
-    """Return the ladder: a row per step, what it costs, what it reaches, what it changed."""
+    """Return the ladder: a column per step, what it costs, what it reaches, what it changed."""
     table = Table(title="The ladder", title_justify="left", caption_justify="left")
     table.add_column("step", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    for name in ("input", "params", "MMAC", "float32", "int8"):
-        table.add_column(name, justify="right", no_wrap=True)
-    devices = list(steps[0]["estimated_ms"])
-    for name in devices:
-        table.add_column(f"{name} ms\nfloat32", justify="right", no_wrap=True)
-        table.add_column(f"{name} ms\nint8", justify="right", no_wrap=True)
-    for name in ("inherited", "mIoU\nfloat", "mIoU\nint8", "vs from", "vs base"):
-        table.add_column(name, justify="right", no_wrap=True)
     for step in steps:
-        cells = [
-            step["step"],
-            step["parent"] or "-",
-            "x".join(map(str, step["image_size"])),
-            f"{step['params'] / 1e6:.3f} M",
-            f"{step['macs'] / 1e6:.1f}",
-            size(step["float32_bytes"]),
-            size(step["int8_bytes"]),
-        ]
-        for name in devices:
-            estimates = step["estimated_ms"][name]
-            cells += [_band(estimates.get(precision)) for precision in ("float32", "int8")]
-        flag = " *" if step["saves_no_time"] else ""
-        cells[0] += flag
-        share = step.get("inherited_share")
-        cells.append("-" if share is None else f"{100 * share:.0f} %")
-        cells += [_number(step.get(key)) for key in ("miou_percent", "miou_int8_percent")]
-        cells += [_signed(step.get(key)) for key in ("change_parent_points", "change_base_points")]
-        table.add_row(*cells)
+        table.add_column(step["step"] + (" *" if step["saves_no_time"] else ""), justify="right")
+    rows: list[tuple[str, list[str]]] = [
+        ("from", [step["parent"] or "-" for step in steps]),
+        ("input", ["x".join(map(str, step["image_size"])) for step in steps]),
+        ("parameters, M", [f"{step['params'] / 1e6:.3f}" for step in steps]),
+        ("multiply-adds, M", [f"{step['macs'] / 1e6:.1f}" for step in steps]),
+        ("float32 file", [size(step["float32_bytes"]) for step in steps]),
+        ("int8 file", [size(step["int8_bytes"]) for step in steps]),
+    ]
+    for device in steps[0]["estimated_ms"]:
+        for precision in ("float32", "int8"):
+            estimates = [step["estimated_ms"][device].get(precision) for step in steps]
+            rows.append((f"{device} {precision}, ms", [_ms(each) for each in estimates]))
+            rows.append(("", [_band(each) for each in estimates]))
+    rows.append(("inherited", [_share(step.get("inherited_share")) for step in steps]))
+    rows += [
+        (label, [show(step.get(key)) for step in steps]) for key, (label, show) in _LADDER.items()
+    ]
+    for label, cells in rows:
+        table.add_row(label, *cells)
     notes = [test] if test else []
     if any(step["saves_no_time"] for step in steps):
-        notes.append("* saves MACs, but by the estimate no time")
+        notes.append("* saves multiply-adds, but by the estimate no time")
     table.caption = "\n".join(notes) or None
     return table
 
@@ -169,10 +161,16 @@ def size(count: int) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
 
 
+def _ms(estimate: Facts | None) -> str:
+    return "-" if estimate is None else f"{estimate['ms']:.2f}"
+
+
 def _band(estimate: Facts | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate['ms']:.2f} ({estimate['low_ms']:.2f}-{estimate['high_ms']:.2f})"
+    return "" if estimate is None else f"({estimate['low_ms']:.2f}-{estimate['high_ms']:.2f})"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -223,3 +221,11 @@ def _fit_error(fit: Facts | None) -> str:
     if fit is None:
         return "-"
     return f"{fit['basis']}, median error {fit['median_error_percent']:.1f} %"
+
+
+_LADDER = {
+    "miou_percent": ("mIoU float, %", _number),
+    "miou_int8_percent": ("mIoU int8, %", _number),
+    "change_parent_points": ("against from, points", _signed),
+    "change_base_points": ("against base, points", _signed),
+}

@@ -144,6 +144,7 @@ class OnnxRuntime:
     partitions: int | None = None
 
     def __init__(self, path: Path, threads: int = 1) -> None:
+        self._path = path
         self._session = _session(path, threads)
         given = self._session.get_inputs()[0]
         self._input = given.name
@@ -163,7 +164,10 @@ class OnnxRuntime:
         _require_fit(self, images)
         parts: list[Array] = []
         for image in images:
-            parts += self._session.run(None, {self._input: image[None]})
+            try:
+                parts += self._session.run(None, {self._input: image[None]})
+            except Exception as error:
+                raise _damaged(self._path, "ONNX Runtime", error) from None
         return np.concatenate(parts)
 
     def reals(self, result: Array) -> Array:

@@ -194,9 +194,9 @@ def _weights(call: Call, layer: Any) -> list[str]:
 def _batch_norm(call: Call, layer: Any) -> str:
     if layer.running_mean is None:
         raise MobilesegError(f"{call.layer}: batch norm without running statistics")
-    ones = torch.ones_like(layer.running_mean)
-    gamma = layer.weight if layer.weight is not None else ones
-    beta = layer.bias if layer.bias is not None else ones * 0
+    channels = layer.num_features
+    gamma = layer.weight if layer.weight is not None else torch.ones(channels)
+    beta = layer.bias if layer.bias is not None else torch.zeros(channels)
     parts = (gamma, beta, layer.running_mean, layer.running_var)
     names = ("gamma", "beta", "mean", "variance")
     constants = [call.constant(name, part) for name, part in zip(names, parts, strict=True)]

@@ -124,9 +124,13 @@ def _filter_norms(spec: NetSpec, weights: Mapping[str, Tensor]) -> dict[str, NDA
             role = next((r for r in axes if r in {"out", "filters"}), None)
             if role is None or len(axes) < 2:
                 continue
-            weight = weights[f"{block.name}.{tensor}"].detach().double().abs()
+            weight = weights[f"{block.name}.{tensor}"].detach()
             rest = [axis for axis, r in enumerate(axes) if r != role]
-            norm = weight.sum(dim=rest).numpy()
+            norm = (
+                np.zeros(weight.shape[axes.index(role)])
+                if weight.is_meta
+                else weight.double().abs().sum(dim=rest).numpy()
+            )
             norms[block.name] = norms.get(block.name, 0) + norm
     return norms
 

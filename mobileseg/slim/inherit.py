@@ -93,7 +93,7 @@ def _copy(block: Block, maps: Maps, parent: Mapping[str, Tensor], state: dict[st
 
 
 def _copy_tensor(old: Tensor, new: Tensor, axes: tuple[Role, ...], maps: Maps) -> int:
-    """Copy the mapped part of one tensor, in place; return its size."""
+    """Copy the mapped part of one tensor, in place; return its size. On meta there is only size."""
     source: list[Index] = []
     target: list[Index] = []
     for axis, role in enumerate(axes):
@@ -101,8 +101,11 @@ def _copy_tensor(old: Tensor, new: Tensor, axes: tuple[Role, ...], maps: Maps) -
         index = maps.role(role) if role else whole
         target.append(whole[index != NONE])
         source.append(index[index != NONE])
+    copied = prod(len(index) for index in target)
+    if new.is_meta:
+        return copied
     picked = old.detach().to(new.dtype)
     for axis, index in enumerate(source):
         picked = picked.index_select(axis, torch.from_numpy(index))
     new[tuple(torch.from_numpy(index) for index in np.ix_(*target))] = picked
-    return prod(len(index) for index in target)
+    return copied

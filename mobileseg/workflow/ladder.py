@@ -246,7 +246,7 @@ def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = Tru
 
     Without `values` shapes alone are looked at: the shares are right, the weights are not there.
     """
-    fresh = build(rung.spec, recipe.seed).state_dict() if values else _zeros(rung.spec)
+    fresh = build(rung.spec, recipe.seed, "cpu" if values else "meta").state_dict()
     parent = next((r for r in rungs if r.step.name == rung.parent), None)
     if parent is not None:
         spec, state = parent.spec, _state(recipe, parent, rungs, values)
@@ -260,17 +260,10 @@ def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = Tru
 
 def _state(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool) -> dict[str, Tensor]:
     if not values:
-        return _zeros(rung.spec)
+        return build(rung.spec, device="meta").state_dict()
     if rung.run.trained:
         return rung.run.load_weights()
     return _inherited(recipe, rung, rungs).state
-
-
-def _zeros(spec: NetSpec) -> dict[str, Tensor]:
-    import torch  # noqa: PLC0415
-
-    state = build(spec, device="meta").state_dict()
-    return {name: torch.zeros(tensor.shape) for name, tensor in state.items()}
 
 
 def weights_path(name: str) -> Path:

@@ -18,13 +18,13 @@ RELU = ops.Activation("relu")
 
 def test_a_tensor_read_before_it_is_made() -> None:
     nodes = [Node(RELU, ("later",), "y", "layer.a")]
-    with pytest.raises(MobilesegError, match="layer.a: reads 'later' before any node makes it"):
+    with pytest.raises(MobilesegError, match=r"layer\.a: reads 'later' before any node makes it"):
         assemble([IMAGE], nodes, ("y",), {})
 
 
 def test_a_tensor_made_twice() -> None:
     nodes = [Node(RELU, ("image",), "y", "a"), Node(RELU, ("y",), "y", "layer.b")]
-    with pytest.raises(MobilesegError, match="layer.b: 'y' is made twice"):
+    with pytest.raises(MobilesegError, match=r"layer\.b: 'y' is made twice"):
         assemble([IMAGE], nodes, ("y",), {})
 
 
@@ -43,7 +43,7 @@ def test_an_output_that_no_node_makes() -> None:
 
 def test_activations_have_four_axes() -> None:
     nodes = [Node(ops.ArgMax(), ("image",), "m", "a"), Node(RELU, ("m",), "y", "layer.b")]
-    with pytest.raises(MobilesegError, match="layer.b: 'y' has 3 axes"):
+    with pytest.raises(MobilesegError, match=r"layer\.b: 'y' has 3 axes"):
         assemble([IMAGE], nodes, ("y",), {})
 
 

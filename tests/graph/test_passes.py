@@ -275,7 +275,14 @@ def test_float16_weights() -> None:
     """)
     assert after["w_f16"].data is not None
     assert after["w_f16"].data.dtype == np.float16
-    same_values(before, after, 2**-10)
+    same_values(before, after, 2**-8)
+
+
+def test_a_weight_beyond_float16_is_named() -> None:
+    before = graph(IMAGE, CONV)
+    huge = replace(before["w"], data=np.full((5, 3, 1, 1), 1e5, np.float32))
+    with pytest.raises(MobilesegError, match="y: a weight of 100000"):
+        passes.float16_weights(before.with_tensors([huge]))
 
 
 def test_folding_after_float16_weights_keeps_the_order() -> None:

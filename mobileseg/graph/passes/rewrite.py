@@ -1,4 +1,4 @@
-"""Rewrites that a device or a file size asks for; each says whether it is exact."""
+"""Rewrites that a device or a file size asks for, exact unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mobileseg.graph.ir import Graph, Node, Tensor
+from mobileseg.errors import MobilesegError
+from mobileseg.graph.ir import Array, Graph, Node, Tensor
 from mobileseg.graph.ops import (
     Conv2d,
     ConvTranspose2d,
@@ -67,6 +68,8 @@ def float16_weights(graph: Graph) -> Graph:
     """Store the convolutions' weights as float16; a Dequantize node makes each float32 again.
 
     Before: `y = Conv2d x w b`. After: `v = Dequantize w_f16; y = Conv2d x v b`.
+
+    Not exact: a weight keeps 11 bits. Raises MobilesegError for one that float16 cannot hold.
     """
     draft = Draft(graph)
     for node in graph.nodes:
@@ -74,13 +77,22 @@ def float16_weights(graph: Graph) -> Graph:
             draft.nodes.append(node)
             continue
         name = node.inputs[1]
-        half = draft.data(name).astype(np.float16)
+        half = _halved(node, draft.data(name))
         stored = Tensor(f"{name}_f16", half.shape, "float16", data=half)
         draft.constants[stored.name] = stored
         wide = f"{name}_f32"
         draft.nodes.append(Node(Dequantize(), (stored.name,), wide, node.layer))
         draft.nodes.append(replace(node, inputs=(node.inputs[0], wide, *node.inputs[2:])))
     return draft.finish()
+
+
+def _halved(node: Node, weight: Array) -> Array:
+    largest = float(np.abs(weight).max())
+    if largest > float(np.finfo(np.float16).max):
+        raise MobilesegError(
+            f"{node.layer}: a weight of {largest:g} is beyond float16's 65504; export float32"
+        )
+    return weight.astype(np.float16)
 
 
 REWRITES: tuple[Pass, ...] = (deconv_to_conv,)
