@@ -1,0 +1,31 @@
+"""Arithmetic of windows and shapes that both formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mobileseg.graph import ops
+
+# Axes, sizes and paddings are a few integers; what is larger is no shape.
+SMALL = 1024
+
+
+def same_pads(
+    size: Sequence[int], kernel: Sequence[int], stride: ops.Pair, dilation: ops.Pair
+) -> ops.Pads:
+    """Return what SAME pads: the output is the input over the stride, rounded up; odd ones last."""
+    pads = []
+    for n, k, step, d in zip(size, kernel, stride, dilation, strict=True):
+        total = max((-(-n // step) - 1) * step + (k - 1) * d + 1 - n, 0)
+        pads.append((total // 2, total - total // 2))
+    return (pads[0][0], pads[1][0], pads[0][1], pads[1][1])
+
+
+def crop_of(
+    starts: ops.Pair, ends: ops.Pair, size: ops.Pair, damaged: Callable[[str], Exception]
+) -> ops.Crop:
+    """Return the window; raises `damaged` where it is empty or leaves the picture."""
+    inside = all(0 <= a < b <= n for a, b, n in zip(starts, ends, size, strict=True))
+    if not inside:
+        raise damaged(f"a window {list(starts)} to {list(ends)} of a picture {list(size)}")
+    return ops.Crop(starts, (ends[0] - starts[0], ends[1] - starts[1]))
