@@ -31,6 +31,10 @@ class RefusedError(Exception):
     """An operator in a form that the graph has no word for."""
 
 
+class UnknownOperatorsError(MobilesegError):
+    """Operators without a price, all of them listed."""
+
+
 @dataclass(frozen=True)
 class Act:
     """A value that the network computes: the graph's tensor, and the shape that the file gives it.
@@ -163,8 +167,8 @@ class Sketch:
             f"{kind} ({count} time{'s' if count > 1 else ''}, first at {first!r})"
             for kind, (count, first) in self.unknown.items()
         ]
-        raise self.fail(
-            f"no price is known for {'; '.join(parts)}; "
+        raise UnknownOperatorsError(
+            f"{self.where}: no price is known for {'; '.join(parts)}; "
             f"export the network without them; known are: {self.known}"
         )
 
