@@ -19,7 +19,6 @@ from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.pretrained import load_encoder
-from mobileseg.nets.spec import NetSpec
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_run, ladder_folder, trained_steps
 from mobileseg.slim.inherit import Inherited, inherit

@@ -15,7 +15,7 @@ from mobileseg.latency.measure import match, measure
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile, load_profile, profiles
 from mobileseg.nets.spec import NetSpec
-from mobileseg.recipe import Recipe, read_recipe, recipe_path
+from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
@@ -106,8 +106,8 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
     """Return the name, recipe and network that a person means, and the run if it is one."""
-    if given.endswith(".toml"):
-        recipe = read_recipe(str(recipe_path(given)))
+    if given.endswith(".toml") or (given in shipped_recipes() and not (runs / given).exists()):
+        recipe = read_recipe(given)
         rungs = {rung.step.name: rung for rung in plan(recipe, runs)}
         chosen = step or recipe.step[-1].name
         if chosen not in rungs:
