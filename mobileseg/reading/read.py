@@ -44,7 +44,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _tflite(data: bytes, path: Path, size: Size | None) -> Reading:
-    from mobileseg.reading.tflite import read_tflite  # noqa: PLC0415  (kept off start-up)
+    from mobileseg.reading.tflite.file import read_tflite  # noqa: PLC0415  (kept off start-up)
 
     reading = read_tflite(data, str(path))
     for name in reading.graph.inputs:
@@ -59,8 +59,8 @@ def _tflite(data: bytes, path: Path, size: Size | None) -> Reading:
 
 def _onnx(data: bytes, path: Path, size: Size | None) -> Reading:
     """Through onnxsim only where some operator is not known: it takes seconds."""
-    from mobileseg.reading.onnx import open_shapes, parse_onnx, read_onnx  # noqa: PLC0415
-    from mobileseg.reading.simplify import simplified  # noqa: PLC0415
+    from mobileseg.reading.onnx.file import open_shapes, parse_onnx, read_onnx  # noqa: PLC0415
+    from mobileseg.reading.onnx.simplify import simplified  # noqa: PLC0415
 
     where = str(path)
     model = parse_onnx(data, where)

@@ -29,3 +29,8 @@ def crop_of(
     if not inside:
         raise damaged(f"a window {list(starts)} to {list(ends)} of a picture {list(size)}")
     return ops.Crop(starts, (ends[0] - starts[0], ends[1] - starts[1]))
+
+
+def within(position: int, size: int) -> int:
+    """Return a place on an axis: counted from its end where negative, and never outside."""
+    return max(0, min(position + size if position < 0 else position, size))

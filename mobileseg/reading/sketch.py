@@ -14,7 +14,7 @@ from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor, a
 from mobileseg.graph.ops import Activation, Op, Shape
 
 # A phone's network has hundreds of operators; some passes take time in the square of them.
-MOST_OPERATORS = 20_000
+MOST_OPERATORS = 5_000
 # Beyond it a damaged number is likelier than a wish; products stay far from any allocation.
 LARGEST_SIDE = 2**24
 
@@ -74,6 +74,8 @@ class Sketch:
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    # Where in `nodes` each computed tensor is made.
+    makers: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
 
@@ -120,6 +122,7 @@ class Sketch:
             raise self.fail(f"{layer}: {error}; the file contradicts itself") from None
         self._require_size(layer, shape)
         self.tensors[name] = Tensor(name, shape, dtype, quant)
+        self.makers[name] = len(self.nodes)
         self.nodes.append(Node(op, tuple(inputs), name, layer))
         return name
 

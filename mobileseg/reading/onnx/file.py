@@ -22,9 +22,10 @@ from onnx import TensorProto
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array, DType, Tensor
 from mobileseg.graph.passes import fuse_activation, merge_activations, run_passes
-from mobileseg.reading.onnx_fold import fold
-from mobileseg.reading.onnx_ops import HANDLERS, Call
-from mobileseg.reading.qdq import integer_operators
+from mobileseg.reading.onnx.call import Call
+from mobileseg.reading.onnx.fold import fold
+from mobileseg.reading.onnx.handlers import HANDLERS
+from mobileseg.reading.onnx.qdq import integer_operators
 from mobileseg.reading.sketch import (
     LOST,
     MOST_OPERATORS,

@@ -13,7 +13,7 @@ from mobileseg.reading.shapes import SMALL
 from mobileseg.reading.sketch import Act, Const
 
 if TYPE_CHECKING:
-    from mobileseg.reading.onnx_ops import Call
+    from mobileseg.reading.onnx.call import Call
 
 Fold: TypeAlias = Callable[["Call", list[Array]], Array]
 

@@ -29,7 +29,10 @@ from mobileseg.reading.sketch import (
     Value,
     printable,
 )
-from mobileseg.reading.tflite_ops import FOLDS, HANDLERS, OPTIONS, WEIGHTS, Call, Made, fold
+from mobileseg.reading.tflite.call import Call, Made
+from mobileseg.reading.tflite.convolve import WEIGHTS
+from mobileseg.reading.tflite.fold import FOLDS, fold
+from mobileseg.reading.tflite.handlers import HANDLERS, OPTIONS
 
 _IDENTIFIER = b"TFL3"
 _CHANNELS_FIRST = (0, 3, 1, 2)
@@ -178,9 +181,10 @@ class File:
             if call.kind == "DEQUANTIZE" and call.inputs and call.outputs
         }
         for call in calls:
-            position, role = WEIGHTS.get(call.kind, (0, ""))
-            if role and len(call.inputs) > position and call.inputs[position] in wide:
-                self.roles[wide[call.inputs[position]]] = role
+            for position, role in WEIGHTS.get(call.kind, {}).items():
+                index = call.inputs[position] if len(call.inputs) > position else _ABSENT
+                if index in wide:
+                    self.roles[wide[index]] = role
 
     def _input(self, index: int) -> None:
         declared = self.tensors[index]
