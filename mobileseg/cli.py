@@ -206,7 +206,9 @@ def export(
 
 @app.command()
 def latency(
-    network: Annotated[str, typer.Argument(help="A run, or a recipe.")],
+    network: Annotated[
+        str, typer.Argument(help="A run, a recipe, or anybody's .tflite or .onnx file.")
+    ],
     device: Device = None,
     int8: Annotated[bool, typer.Option("--int8", help="Price the int8 file.")] = False,
     step: Annotated[str | None, typer.Option(help="Step of the recipe; the last one.")] = None,
@@ -217,18 +219,25 @@ def latency(
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the measurement.")] = 1,
+    input_size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),
+    ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Say what every operator costs on a named device, and measure it here.
 
     Example: mobileseg latency recipes/portrait.toml --device pixel4 --int8
+
+    Example: mobileseg latency model.tflite --measure
     """
     from mobileseg.report import latency_lines, latency_tables
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
 
-    options = LatencyOptions(tuple(device or ()), int8, rewrite, measure, threads, step)
+    size = _size(input_size) if input_size is not None else None
+    options = LatencyOptions(tuple(device or ()), int8, rewrite, measure, threads, step, size)
     done = run_latency(network, options, runs)
     if as_json:
         print(json.dumps(done, indent=2))
@@ -347,6 +356,13 @@ def weights_import(
     print(f"wrote {out}")
 
 
+def _size(given: str) -> tuple[int, int]:
+    sides = given.lower().replace("x", ",").split(",")
+    if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
+        raise typer.BadParameter(f"{given!r}; it is HEIGHT,WIDTH in pixels, as 256,512")
+    return int(sides[0]), int(sides[1])
+
+
 def _recipe(given: str, overrides: list[str] | None, data: Path | None) -> Recipe:
     from mobileseg.recipe import read_recipe
 
@@ -368,8 +384,10 @@ def _show(data: Any, tables: Iterable[Table], as_json: bool) -> None:
 def _tables(tables: Iterable[Table]) -> None:
     from rich.console import Console
 
-    # Into a pipe or a file a table is as wide as it needs to be.
-    console = Console() if sys.stdout.isatty() else Console(width=240)
+    # Into a pipe or a file a table is as wide as it needs to be. Names of foreign files may hold
+    # brackets, which are no markup.
+    width = None if sys.stdout.isatty() else 240
+    console = Console(width=width, markup=False, emoji=False)
     for table in tables:
         console.print(table)
 

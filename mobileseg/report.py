@@ -194,6 +194,7 @@ def latency_lines(priced: Facts, done: Facts) -> list[str]:
         f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
         f"{priced['threads']} thread(s), {priced['runtime']}",
         *(f"source: {source}" for source in priced["source"]),
+        *(f"note: {note}" for note in done.get("notes", ())),
     ]
     measured = done.get("measured")
     if measured is not None:

@@ -30,6 +30,7 @@ from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import as_int8, empty_graph, file_predict, with_weights
 from mobileseg.workflow.plan import Rung, plan
+from mobileseg.workflow.structure import keep_graphs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,6 +120,8 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     exported: list[Exported] = []
     for rung, row in zip(chosen, rows, strict=True):
         row.update(_climb(recipe, rung, rungs, options, test, say))
+        if rung.run.trained:
+            keep_graphs(rung.run, rung.spec)
     _compare(rows)
     last = chosen[-1]
     if last.run.trained:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from mobileseg.errors import unknown
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
-from mobileseg.latency.measure import match, measure
+from mobileseg.latency.apart import measure_apart
+from mobileseg.latency.measure import Measurement, match, measure
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile, load_profile, profiles
 from mobileseg.nets.spec import NetSpec
+from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
-from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
+from mobileseg.workflow.structure import run_graph, spec_graph
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """What is asked. devices: by default those of the recipe. step: of a recipe; the last one."""
+    """What is asked. devices: by default those of the recipe. step: of a recipe; the last one.
+
+    input_size: (height, width) where an .onnx file leaves it open.
+    """
 
     devices: tuple[str, ...] = ()
     int8: bool = False
@@ -31,6 +37,7 @@ class LatencyOptions:
     measure: bool = False
     threads: int = 1
     step: str | None = None
+    input_size: tuple[int, int] | None = None
 
 
 def devices() -> dict[str, Path]:
@@ -82,12 +89,18 @@ def device_facts() -> list[dict[str, Any]]:
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     """Return the priced operators per device and, if asked, the file's times on this machine.
 
-    given: a run, or a recipe (path or shipped name). The estimate needs no weights; a measured
-    file of a recipe holds zeros, which take as long.
+    given: a run, a recipe (path or shipped name), or anybody's .tflite or .onnx file. The estimate
+    needs no weights; a measured file of a recipe holds zeros, which take as long.
     """
+    if Path(given).suffix in ENDINGS:
+        return _file_latency(Path(given), options)
+    if options.input_size is not None:
+        raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
-    graph = empty_graph(spec, options.rewrite)
-    graph = as_int8(graph) if options.int8 else graph
+    if run is None:
+        graph = spec_graph(spec, options.int8, options.rewrite)
+    else:
+        graph = run_graph(run, spec, options.int8, options.rewrite)
     result: dict[str, Any] = {
         "network": name,
         "precision": "int8" if options.int8 else "float32",
@@ -102,6 +115,43 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
+
+
+def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
+    """Return the same for a file as it is: nothing in it is rewritten or quantized."""
+    _require_as_it_is(path, options)
+    reading = read_network(path, options.input_size)
+    graph = reading.graph
+    precision = "int8" if _is_int8(graph) else "float32"
+    if options.int8 and precision != "int8":
+        raise MobilesegError(
+            f"{path}: is a float file; leave out --int8, or name a file that is quantized"
+        )
+    result: dict[str, Any] = {
+        "network": path.name,
+        "precision": precision,
+        "image_size": list(graph[graph.inputs[0]].shape[2:]),
+        "macs": graph.total_macs,
+        "params": sum(prod(each.shape) for each in graph.tensors.values() if each.data is not None),
+        "notes": list(reading.notes),
+    }
+    chosen = options.devices or Recipe.devices
+    result["devices"] = [price(graph, device(each)).as_dict() for each in chosen]
+    if options.measure:
+        result["measured"] = _matched(graph, measure_apart(path, options.threads))
+    return result
+
+
+def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
+    if options.step is not None:
+        raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
+    if not options.rewrite:
+        raise MobilesegError(f"--no-rewrite: {path} is priced as it is anyway; leave it out")
+
+
+def _is_int8(graph: Graph) -> bool:
+    made = (graph[node.output] for node in graph.nodes if graph.activations(node))
+    return any(each.dtype in {"int8", "uint8"} for each in made)
 
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
@@ -122,6 +172,10 @@ def _measured(graph: Graph, threads: int) -> dict[str, Any]:
         path = Path(folder) / "network.tflite"
         write_atomic(path, write_tflite(graph))
         found = measure(path, threads)
+    return _matched(graph, found)
+
+
+def _matched(graph: Graph, found: Measurement) -> dict[str, Any]:
     matched = match(graph, found)
     operators = [each / 1000 if isinstance(each, float) else each for each in matched]
     return found.as_dict() | {"operators_ms": operators}
