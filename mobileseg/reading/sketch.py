@@ -202,6 +202,10 @@ def _with_activation(op: Any, function: Fused) -> Op:
 _TYPES: tuple[DType, ...] = ("float32", "float16", "int8", "uint8", "int32")
 
 
-def printable(text: str) -> str:
-    """Return a name of the file without anything that a terminal would obey."""
+def printable(text: str | bytes) -> str:
+    """Return a name of the file without anything that a terminal would obey.
+
+    Bytes are what protobuf makes of a text that is no UTF-8.
+    """
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
     return "".join(c if c.isprintable() else "?" for c in text[:500])
