@@ -1,10 +1,13 @@
-"""Arithmetic of windows and shapes that both formats share."""
+"""Arithmetic of windows, shapes and steps that both formats share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from mobileseg.graph import ops
+from mobileseg.graph.ir import Array, QuantParams
 
 # Axes, sizes and paddings are a few integers; what is larger is no shape.
 SMALL = 1024
@@ -34,3 +37,13 @@ def crop_of(
 def within(position: int, size: int) -> int:
     """Return a place on an axis: counted from its end where negative, and never outside."""
     return max(0, min(position + size if position < 0 else position, size))
+
+
+def reals(data: Array, quant: QuantParams) -> Array:
+    """Return the float32 numbers that a constant's steps stand for."""
+    along = [1] * data.ndim
+    if quant.axis is not None:
+        along[quant.axis] = -1
+    scale = quant.scale.reshape(along) if data.ndim else quant.scale[0]
+    made: Array = ((data.astype(np.float64) - quant.zero_point) * scale).astype(np.float32)
+    return made

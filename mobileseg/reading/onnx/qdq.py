@@ -14,6 +14,7 @@ from mobileseg.graph.ops import (
     Dequantize,
     Quantize,
 )
+from mobileseg.reading.shapes import reals
 
 _STEPS = frozenset({"int8", "uint8"})
 _CONVS = (Conv2d, ConvTranspose2d)
@@ -28,7 +29,7 @@ def integer_operators(graph: Graph) -> Graph:
     work = _Work(graph)
     nodes = [work.visit(node) for node in graph.nodes]
     kept = [node for node in nodes if node is not None]
-    return _without_copies(graph.edit(kept, work.constants))
+    return _real_constants(_without_copies(graph.edit(kept, work.constants)))
 
 
 @dataclass
@@ -111,6 +112,24 @@ def _without_copies(graph: Graph) -> Graph:
         else:
             nodes.append(node)
     return graph.edit(nodes)
+
+
+def _real_constants(graph: Graph) -> Graph:
+    """Compute each Dequantize of a constant that stayed: its reader is a float operator."""
+    made = []
+    for node in graph.nodes:
+        source = graph[node.inputs[0]]
+        known = source.data is not None and source.quant is not None
+        if isinstance(node.op, Dequantize) and known:
+            made.append(_real(source, node.output))
+    names = {each.name for each in made}
+    return graph.edit([node for node in graph.nodes if node.output not in names], made)
+
+
+def _real(source: Tensor, name: str) -> Tensor:
+    assert source.data is not None and source.quant is not None
+    data = reals(source.data, source.quant)
+    return Tensor(name, data.shape, data=data)
 
 
 def _same_steps(a: Tensor, b: Tensor) -> bool:

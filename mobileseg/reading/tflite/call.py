@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Array, QuantParams
 from mobileseg.reading.flat import Table
-from mobileseg.reading.shapes import SMALL
+from mobileseg.reading.shapes import SMALL, reals
 from mobileseg.reading.sketch import Act, Const, Fused, RefusedError, Value
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ class Call:
         given, sketch = self.act(_DATA.get(self.kind, 0)), self.file.sketch
         tensor = sketch.tensors[weight]
         inward = sketch.tensors[given.name].dtype
-        if tensor.dtype not in {"int8", "uint8"} or inward != "float32":
+        if tensor.data is None or tensor.quant is None or inward != "float32":
             return weight
         sketch.note(f"{self.kind} with {tensor.dtype} weights is priced as float32 arithmetic")
-        return sketch.emit(ops.Dequantize(), [weight], f"{weight}.real", self.layer)
+        return sketch.constant(f"{weight}.real", reals(tensor.data, tensor.quant))
 
     def _of_constant(self, position: int) -> str:
         """Return what a Dequantize made of a constant, which has its layout from the start."""
