@@ -111,14 +111,14 @@ def load_graph(path: Path, source: str | None = None) -> Graph:
     missing = [name for name in plain.inputs if name not in tensors]
     if missing:
         raise MobilesegError(f"{path}: input {missing[0]!r} is missing; make it again")
+    ops = _ops(plain, path)
+    nodes = [
+        Node(op, each.inputs, each.output, each.layer)
+        for op, each in zip(ops, plain.nodes, strict=True)
+    ]
     try:
-        ops = _ops(plain, path)
-        nodes = [
-            Node(op, each.inputs, each.output, each.layer)
-            for op, each in zip(ops, plain.nodes, strict=True)
-        ]
         return assemble([tensors[name] for name in plain.inputs], nodes, plain.outputs, tensors)
-    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (MobilesegError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise MobilesegError(f"{path}: is no saved graph ({error}); make it again") from None
 
 

@@ -142,7 +142,10 @@ class Call:
 
     def broadcast(self, data: Array) -> Array:
         """Return a constant with four axes, as it stands beside the other operand."""
-        rank = max(len(each.shape) for each in self.given if isinstance(each, Act))
+        ranks = [len(each.shape) for each in self.given if isinstance(each, Act)]
+        if not ranks:
+            raise RefusedError("constants alone")
+        rank = max(ranks)
         if data.ndim > 4 or (data.ndim > 2 and rank == 2):
             raise RefusedError(f"a constant of {list(data.shape)}")
         whole = data.reshape((1,) * (rank - data.ndim) + data.shape)

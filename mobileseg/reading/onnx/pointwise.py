@@ -72,11 +72,11 @@ def _with_constant(make: type[ops.Add] | type[ops.Mul], turn: Callable[[Array], 
 
 
 def _concat(call: Call) -> Act:
-    rank = len(next(each for each in call.given if isinstance(each, Act)).shape)
+    places = range(len(call.given))
+    first = next((i for i in places if isinstance(call.given[i], Act)), 0)
+    rank = len(call.act(first).shape)
     if call.integer("axis", 1) % max(rank, 1) != 1:
         raise RefusedError(f"axis {call.integer('axis', 1)}")
-    places = range(len(call.given))
-    first = next(i for i in places if isinstance(call.given[i], Act))
     return call.like(call.emit(ops.Concat(), [call.operand(i) for i in places]), first)
 
 

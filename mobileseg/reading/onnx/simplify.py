@@ -25,7 +25,9 @@ import onnx, onnxsim
 shapes = json.loads(sys.argv[3])
 with open(sys.argv[1], "rb") as file:
     model = onnx.ModelProto.FromString(file.read())
-simple, agrees = onnxsim.simplify(model, overwrite_input_shapes=shapes, check_n=0)
+# onnxsim wants a shape for every output, which exporters may leave out.
+model = onnx.shape_inference.infer_shapes(model)
+simple, agrees = onnxsim.simplify(model, overwrite_input_shapes=shapes)
 if not agrees:
     sys.exit(1)
 with open(sys.argv[2], "wb") as file:
