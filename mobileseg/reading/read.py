@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from mobileseg.errors import MobilesegError
 from mobileseg.reading.sketch import Reading, UnknownOperatorsError
 
@@ -22,8 +24,11 @@ def read_network(path: Path, size: Size | None = None) -> Reading:
     if path.suffix not in ENDINGS:
         raise MobilesegError(f"{path}: ends in none of {', '.join(ENDINGS)}")
     data = _bytes(path)
+    read = _tflite if path.suffix == ".tflite" else _onnx
     try:
-        return _tflite(data, path, size) if path.suffix == ".tflite" else _onnx(data, path, size)
+        # Damaged numbers overflow; what comes of it is checked where it matters.
+        with np.errstate(all="ignore"):
+            return read(data, path, size)
     except MobilesegError:
         raise
     # The last net under a reader of hostile files: whatever it stumbles over is the file's fault.
