@@ -338,6 +338,23 @@ def devices_ls(as_json: Json = False) -> None:
     _show(rows, [devices_table(rows)], as_json)
 
 
+@devices_app.command("transfer")
+def devices_transfer(
+    base: Annotated[str, typer.Argument(help="A measured device with the same core.")],
+    chip: Annotated[str, typer.Argument(help="Chip with known facts, as Snapdragon 730G.")],
+    out: Annotated[Path, typer.Option(help="Profile to write.")],
+) -> None:
+    """Scale a device's profile to a chip that nobody measured: same core, other clock.
+
+    Example: mobileseg devices transfer pixel4 "Snapdragon 730G" --out mine.toml
+    """
+    from mobileseg.workflow.latency import transfer_device
+
+    transfer_device(base, chip, out)
+    print(out)
+    _say(f"next: mobileseg latency RECIPE --device {out}")
+
+
 @devices_app.command("fit")
 def devices_fit(
     names: Annotated[list[str] | None, typer.Argument(help="Devices; all of them.")] = None,

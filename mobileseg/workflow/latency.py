@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.against import against
 from mobileseg.latency.benchmark_model import read_profile
+from mobileseg.latency.hardware import transferred
 from mobileseg.latency.measure import match, measure
 from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
@@ -24,6 +26,7 @@ from mobileseg.latency.profile import (
     profiles,
 )
 from mobileseg.latency.table import Pricing
+from mobileseg.latency.toml import profile_toml
 from mobileseg.nets.spec import NetSpec
 from mobileseg.recipe import Recipe, read_recipe, recipe_path
 from mobileseg.runs import Run, find_run
@@ -73,6 +76,14 @@ def device(name: str) -> DeviceProfile:
     if name not in known:
         raise unknown("--device", "device", name, known)
     return load_profile(known[name])
+
+
+def transfer_device(base: str, chip: str, out: Path) -> None:
+    """Write the profile of a chip that nobody measured, by a measured device of the same core."""
+    facts = shipped("assets", "latency")
+    profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
+    command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
+    write_atomic(out, profile_toml(profile, command).encode())
 
 
 _NEURAL = ("npu", "dsp", "hexagon", "edgetpu", "nnapi", "ane")
