@@ -75,11 +75,15 @@ class Run:
         write_json(self.folder / "net.json", spec.as_dict())
 
     def save_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Write the weights; what a checkpoint held is no longer needed."""
+        """Write the weights."""
         from safetensors.torch import save  # noqa: PLC0415
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         write_atomic(self.weights_path, save(tensors))
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write the step's figures; with them it is done, and the checkpoint no longer needed."""
+        write_json(self.report_path, report)
         self.checkpoint_path.unlink(missing_ok=True)
 
     def load_weights(self) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mobileseg.files import shipped
+
 VERBS = [
     ["slim"],
     ["eval"],
@@ -23,6 +25,9 @@ VERBS = [
     ["devices", "fit"],
     ["weights", "import"],
 ]
+
+
+SAMPLE = str(shipped("assets", "data", "portrait_sample"))
 
 
 def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -70,7 +75,7 @@ def test_completion_for_the_shell() -> None:
         (["latency", "recipes/portrait.toml", "--device", "pixel44"], 1, "did you mean 'pixel4'"),
         (["compare", "nothing"], 1, "is no run"),
         (["recipes", "validate", "nothing"], 1, "shipped recipe"),
-        (["weights", "import", "no.npz", "--images", ".", "--out", "o.safetensors"], 1, "no.npz"),
+        (["weights", "import", "no.npz", "--images", SAMPLE, "--out", "out"], 1, "no.npz"),
     ],
 )
 def test_exit_codes_and_errors(words: list[str], code: int, said: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,16 @@ def test_the_first_run_keeps_its_promise(tmp_path: Path) -> None:
         assert executors[f"portrait-final-int8.{kind}"]["agreement"] >= AGREEMENT
     for each in report["exported"]:
         assert not each["check"]["problems"]
+
+
+@pytest.mark.slow
+def test_recipes_and_assets_travel_in_the_wheel(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, root]
+    subprocess.run([str(word) for word in command], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("recipes", "assets"):
+        for path in (root / folder).rglob("*"):
+            if path.is_file():
+                assert f"mobileseg/_data/{path.relative_to(root).as_posix()}" in names

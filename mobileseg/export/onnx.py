@@ -225,35 +225,16 @@ def _with_activation(model: _Model, node: Node, kind: str, made: str, **attribut
 
 def _conv(model: _Model, node: Node, made: str) -> None:
     op = node.op
-    assert isinstance(op, ops.Conv2d)
-    kernel = model.graph[node.inputs[1]].shape[2:]
-    _with_activation(
-        model,
-        node,
-        "Conv",
-        made,
-        strides=op.stride,
-        pads=op.pad,
-        dilations=op.dilation,
-        group=op.groups,
-        kernel_shape=kernel,
-    )
-
-
-def _deconv(model: _Model, node: Node, made: str) -> None:
-    op = node.op
-    assert isinstance(op, ops.ConvTranspose2d)
-    kernel = model.graph[node.inputs[1]].shape[2:]
-    _with_activation(
-        model,
-        node,
-        "ConvTranspose",
-        made,
-        strides=op.stride,
-        pads=op.pad,
-        output_padding=op.extra,
-        kernel_shape=kernel,
-    )
+    assert isinstance(op, ops.Conv2d | ops.ConvTranspose2d)
+    said = {
+        "strides": op.stride,
+        "pads": op.pad,
+        "kernel_shape": model.graph[node.inputs[1]].shape[2:],
+    }
+    if isinstance(op, ops.Conv2d):
+        _with_activation(model, node, "Conv", made, dilations=op.dilation, group=op.groups, **said)
+    else:
+        _with_activation(model, node, "ConvTranspose", made, output_padding=op.extra, **said)
 
 
 def _activation(model: _Model, node: Node, made: str) -> None:
@@ -330,7 +311,7 @@ Writer = Callable[[_Model, Node, str], None]
 
 WRITERS: dict[type[ops.Op], Writer] = {
     ops.Conv2d: _conv,
-    ops.ConvTranspose2d: _deconv,
+    ops.ConvTranspose2d: _conv,
     ops.Activation: _activation,
     ops.Neg: _plain("Neg"),
     ops.Add: _plain("Add"),

@@ -92,7 +92,9 @@ class _File:
         for tensor in self.graph.tensors.values():
             self._add(tensor, layouts[tensor.name])
         operators = [self._operator(node) for node in self.graph.nodes]
-        builder = flatbuffers.Builder(1024)
+        # Large enough from the start: a buffer that grows is copied each time.
+        constants = sum(t.nbytes for t in self.graph.tensors.values() if t.data is not None)
+        builder = flatbuffers.Builder(constants + 2**18)
         builder.Finish(self._model(operators).Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
 

@@ -24,6 +24,16 @@ DType: TypeAlias = Literal["float32", "float16", "int8", "uint8", "int32"]
 Array: TypeAlias = NDArray[Any]
 
 
+def hollow(shape: Shape, dtype: DType = "float32") -> Array:
+    """Return zeros that take no memory: weights of a graph that is only counted and priced."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def is_hollow(data: Array) -> bool:
+    """Whether `hollow` made the array, so that any multiple or rearrangement of it is hollow."""
+    return data.ndim > 1 and not any(data.strides) and not data.flat[0]
+
+
 @dataclass(frozen=True, eq=False)
 class QuantParams:
     """`real = scale * (integer - zero_point)`; one scale, or one per index of `axis`.

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
-from mobileseg.graph.ir import Array, Graph, Node, Tensor, assemble
+from mobileseg.graph.ir import Array, Graph, Node, Tensor, assemble, hollow
 
 IMAGE = "image"
 LOGITS = "logits"
@@ -154,7 +153,7 @@ class Call:
 
 def _data(value: torch.Tensor) -> Array:
     if value.is_meta:
-        return np.broadcast_to(np.float32(0), tuple(value.shape))
+        return hollow(tuple(value.shape))
     data: Array = value.detach().cpu().float().numpy()
     return data.copy()
 

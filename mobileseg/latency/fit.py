@@ -40,9 +40,8 @@ from mobileseg.latency.error import (
     short,
 )
 from mobileseg.latency.facts import Measured, read_facts
-from mobileseg.latency.hardware import transferred
+from mobileseg.latency.hardware import borrowed, transferred
 from mobileseg.latency.profile import (
-    Basis,
     Coefficients,
     DeviceProfile,
     FitError,
@@ -299,33 +298,8 @@ def _other(device: Device, precision: Precision, fitted: Done) -> Coefficients |
     pattern = _pattern(device, precision, fitted)
     if pattern is None:
         return None
-    return transfer(coefficients(fitted[device.name, "float32"]), *pattern, device.like, precision)
-
-
-def transfer(
-    float32: Coefficients, like: Fitted, like32: Fitted, name: str, precision: Precision
-) -> Coefficients:
-    """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
-    to, of = coefficients(like), coefficients(like32)
-    note = f"float32 of this device times {name}'s ratios of {precision} to float32"
-    factor = short(max(TRANSFER_FACTOR, to.error.factor) * float32.error.factor)
-    kernels = {
-        kernel: _transferred(value, to.kernels[kernel], of.kernels[kernel], note)
-        for kernel, value in float32.kernels.items()
-    }
-    error = replace(to.error, check=f"{name}'s own", factor=factor)
-    return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
-
-
-def _transferred(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
-    basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
-    return replace(
-        kernel,
-        giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
-        error_factor=short(kernel.error_factor * TRANSFER_FACTOR),
-        basis=basis,
-        note=kernel.note if basis == "assumed" else note,
-    )
+    float32 = coefficients(fitted[device.name, "float32"])
+    return borrowed(float32, *map(coefficients, pattern), device.like, precision)
 
 
 def coefficients(fitted: Fitted) -> Coefficients:
@@ -396,7 +370,5 @@ RATE_SPREAD = 0.3
 SHAPE_SPREAD = 0.15
 PRECISION_SPREAD = 0.5
 ALIKE_SPREAD = 0.1
-# Published float32-to-int8 ratios of one network differ by this between cores of one kind.
-TRANSFER_FACTOR = 1.25
 # A GPU's time hangs on its driver and on what else is drawn: 12 to 36 % in the first experiment.
 GPU_FACTOR = 1.36

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.latency.error import short
-from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel
+from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel, Precision
 
 # Clock and memory say nothing of a scheduler, of heat, of a governor. Source: Kirin 980 foretold
 # from a Snapdragon 855, both with a Cortex-A76; the upper end of the first experiment's errors.
@@ -149,3 +149,32 @@ def _kernel(kernel: Kernel, speed: float, note: str) -> Kernel:
         basis=basis,
         note=kernel.note if basis == "assumed" else note,
     )
+
+
+def borrowed(
+    float32: Coefficients, to: Coefficients, of: Coefficients, name: str, precision: Precision
+) -> Coefficients:
+    """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
+    note = f"float32 of this device times {name}'s ratios of {precision} to float32"
+    factor = short(max(TRANSFER_FACTOR, to.error.factor) * float32.error.factor)
+    kernels = {
+        kernel: _borrowed(value, to.kernels[kernel], of.kernels[kernel], note)
+        for kernel, value in float32.kernels.items()
+    }
+    error = replace(to.error, check=f"{name}'s own", factor=factor)
+    return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
+
+
+def _borrowed(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
+    basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
+    return replace(
+        kernel,
+        giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
+        error_factor=short(kernel.error_factor * TRANSFER_FACTOR),
+        basis=basis,
+        note=kernel.note if basis == "assumed" else note,
+    )
+
+
+# Published float32-to-int8 ratios of one network differ by this between cores of one kind.
+TRANSFER_FACTOR = 1.25

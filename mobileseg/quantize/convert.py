@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mobileseg.errors import MobilesegError
-from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor
+from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor, hollow, is_hollow
 from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, Dequantize, Op, Quantize
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.rules import rule
@@ -149,18 +149,23 @@ def _constant(tensor: Tensor) -> Tensor:
 
 def _conv_constants(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> list[Tensor]:
     """Return a convolution's weight as int8 and its bias as int32 (zeros where it had none)."""
-    weight = _floats(graph, node.inputs[1])
+    weight = _data(graph, node.inputs[1])
     axis = 1 if isinstance(node.op, ConvTranspose2d) else 0
     channels = weight.shape[axis]
-    bias = _floats(graph, node.inputs[2]) if len(node.inputs) > 2 else np.zeros(channels)
+    bias = _data(graph, node.inputs[2]) if len(node.inputs) > 2 else np.zeros(channels)
     into = float(quants[node.inputs[0]].scale[0])
     out = float(quants[node.output].scale[0])
-    largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
+    largest = np.zeros(channels)
+    if not is_hollow(weight):
+        largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
     least = np.maximum(out / into * _LEAST_RATIO, np.abs(bias) / (into * _BIAS_LIMIT))
     scale = np.maximum(largest / 127, least).astype(np.float32).astype(np.float64)
     along = [1] * 4
     along[axis] = -1
-    steps = np.clip(np.round(weight / scale.reshape(along)), -127, 127).astype(np.int8)
+    steps = hollow(weight.shape, "int8")
+    if not is_hollow(weight):
+        # Divided in float64: a weight halfway between two steps goes to the even one.
+        steps = np.clip(np.round(weight / scale.reshape(along)), -127, 127).astype(np.int8)
     sums = np.round(bias / (into * scale)).astype(np.int32)
     name, layer = node.inputs[1], node.layer
     return [
@@ -175,10 +180,10 @@ def _conv_constants(graph: Graph, node: Node, quants: dict[str, QuantParams]) ->
     ]
 
 
-def _floats(graph: Graph, name: str) -> Array:
+def _data(graph: Graph, name: str) -> Array:
     data = graph[name].data
     assert data is not None
-    return np.asarray(data, dtype=np.float64)
+    return data
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
-from mobileseg.nets.blocks import Block, Role
+from mobileseg.nets.blocks import Block, Role, Sum
 from mobileseg.nets.spec import NetSpec
 from mobileseg.slim.channels import NONE, Index, Maps, channel_maps
 
+# Of a new branch's usual strength. Not 0: through its ReLU no gradient would ever come back.
+QUIET = 0.1
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -56,7 +58,19 @@ def inherit(
         if not count:
             fresh.append(block.name)
         kept += count
+    _quieten(child_spec, fresh, state)
     return Inherited(state, kept / max(child_spec.params, 1), tuple(fresh))
+
+
+def _quieten(spec: NetSpec, fresh: list[str], state: dict[str, Tensor]) -> None:
+    """Let new branches that are added to inherited ones start small: near the parent's function."""
+    for block in spec.blocks:
+        new = [name for name in block.inputs if name in fresh]
+        if isinstance(block, Sum) and len(new) < len(block.inputs):
+            for name in new:
+                gamma = state.get(f"{name}.norm.weight")
+                if gamma is not None:
+                    gamma *= QUIET
 
 
 def _check(spec: NetSpec, state: Mapping[str, Tensor], whose: str) -> None:

@@ -25,7 +25,7 @@ from mobileseg.slim.inherit import Inherited, inherit
 from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
-from mobileseg.train.pairs import pairs
+from mobileseg.train.pairs import pairs, split_note
 from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
@@ -111,9 +111,12 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     chosen = _chain(rungs, options.only) if options.only else rungs
     rows = facts(chosen, _profiles(recipe))
     test = _Test(recipe)
+    say(split_note(recipe.data))
     exported: list[Exported] = []
     for rung, row in zip(chosen, rows, strict=True):
-        row.update(_climb(recipe, rung, rungs, options, test, say))
+        report = _climb(recipe, rung, rungs, options, test, row, say)
+        # What is counted and priced now goes before what a kept step said when it was made.
+        row.update({**report, **row})
     _compare(rows)
     last = chosen[-1]
     if last.run.trained:
@@ -200,9 +203,15 @@ class _Test:
 
 
 def _climb(
-    recipe: Recipe, rung: Rung, rungs: list[Rung], options: SlimOptions, test: _Test, say: Say
+    recipe: Recipe,
+    rung: Rung,
+    rungs: list[Rung],
+    options: SlimOptions,
+    test: _Test,
+    counts: Mapping[str, Any],
+    say: Say,
 ) -> dict[str, Any]:
-    """Return the rung's report; train it first where that is not done."""
+    """Return the rung's report, its counts among the figures; train it first if need be."""
     name = rung.step.name
     done = _finished(rung, options)
     if done:
@@ -210,7 +219,11 @@ def _climb(
         return done
     inherited = _inherited(recipe, rung, rungs)
     report: dict[str, Any] = {
+        **counts,
         "key": rung.key,
+        "recipe_digest": recipe.digest(),
+        "seed": recipe.seed,
+        "versions": versions(),
         "inherited_share": inherited.share,
         "fresh": list(inherited.fresh),
     }
@@ -218,7 +231,7 @@ def _climb(
     if rung.step.train:
         say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
         report |= _train(recipe, rung, inherited, options, test)
-    write_json(rung.run.report_path, report)
+    rung.run.finish(report)
     return report
 
 

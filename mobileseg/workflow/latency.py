@@ -28,7 +28,7 @@ from mobileseg.latency.profile import (
 from mobileseg.latency.table import Pricing
 from mobileseg.latency.toml import profile_toml
 from mobileseg.nets.spec import NetSpec
-from mobileseg.recipe import Recipe, read_recipe, recipe_path
+from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
 from mobileseg.workflow.frame import whole_frame
@@ -172,8 +172,8 @@ def _priced(
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
     """Return the name, recipe and network that a person means, and the run if it is one."""
-    if given.endswith(".toml"):
-        recipe = read_recipe(str(recipe_path(given)))
+    if given.endswith(".toml") or (given in shipped_recipes() and not (runs / given).exists()):
+        recipe = read_recipe(given)
         rungs = {rung.step.name: rung for rung in plan(recipe, runs)}
         chosen = step or recipe.step[-1].name
         if chosen not in rungs:

@@ -21,7 +21,7 @@ RECIPE = """
 # A ladder of seconds.
 name = "tiny"
 net = "mobilenet_deconv"
-image_size = [64, 48]
+image_size = [64, 96]
 weights = "mobilenet_v1_1.0"
 devices = ["pixel4", "pixel1"]
 

@@ -27,7 +27,9 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("moment", ["thin/checkpoint.safetensors", "skips/train.jsonl"])
+@pytest.mark.parametrize(
+    "moment", ["thin/checkpoint.safetensors", "thin/weights.safetensors", "skips/train.jsonl"]
+)
 def test_killed_and_resumed_is_the_same_to_the_bit(
     moment: str, trained: Place, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mobileseg.errors import MobilesegError
-from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.ir import Graph, Node, is_hollow
 from mobileseg.graph.ops import (
     TRAINING_OPS,
     Activation,
@@ -51,7 +51,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
         axis = 1 if isinstance(before.op, ConvTranspose2d) else 0
         along = [1] * weight.ndim
         along[axis] = -1
-        scaled = (weight * factor.reshape(along)).astype(np.float32)
+        scaled = weight
+        if not is_hollow(weight):
+            scaled = (weight * factor.reshape(along)).astype(np.float32)
         shifted = (beta + (bias - mean) * factor).astype(np.float32)
         name = before.layer
         inputs = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mobileseg.errors import MobilesegError
-from mobileseg.graph.ir import Array, Graph, Node, Tensor
+from mobileseg.graph.ir import Array, Graph, Node, Tensor, hollow, is_hollow
 from mobileseg.graph.ops import (
     Conv2d,
     ConvTranspose2d,
@@ -38,13 +38,8 @@ def deconv_to_conv(graph: Graph) -> Graph:
             draft.nodes.append(node)
             continue
         weight = draft.data(node.inputs[1])
-        into, out = weight.shape[:2]
-        # Block position 0 of depth-to-space is output row 2j - 1 (phase 1), position 1 row 2j.
-        rows = ((2, 0), (3, 1))
-        parts = [weight[:, :, a][:, :, :, b] for a in rows for b in rows]
-        dense = np.stack(parts).transpose(0, 2, 1, 3, 4).reshape(4 * out, into, 2, 2)
         name = node.layer
-        inputs = [f"{node.output}.pad", draft.constant(f"{name}.weight_2x2", dense.copy())]
+        inputs = [f"{node.output}.pad", draft.constant(f"{name}.weight_2x2", _phases(weight))]
         if len(node.inputs) > 2:
             bias = np.tile(draft.data(node.inputs[2]), 4)
             inputs.append(draft.constant(f"{name}.bias_2x2", bias))
@@ -57,6 +52,17 @@ def deconv_to_conv(graph: Graph) -> Graph:
         ]
         draft.nodes += [Node(step, names, made, node.layer) for step, names, made in steps]
     return draft.finish()
+
+
+def _phases(weight: Array) -> Array:
+    """Return 4x4 weights `(I, O, 4, 4)` as 2x2 ones `(4 * O, I, 2, 2)`, a quarter per phase."""
+    into, out = weight.shape[:2]
+    if is_hollow(weight):
+        return hollow((4 * out, into, 2, 2))
+    # Block position 0 of depth-to-space is output row 2j - 1 (phase 1), position 1 row 2j.
+    rows = ((2, 0), (3, 1))
+    parts = [weight[:, :, a][:, :, :, b] for a in rows for b in rows]
+    return np.stack(parts).transpose(0, 2, 1, 3, 4).reshape(4 * out, into, 2, 2).copy()
 
 
 def _is_doubling(op: ConvTranspose2d, kernel: tuple[int, ...]) -> bool:
