@@ -299,7 +299,8 @@ def _other(device: Device, precision: Precision, fitted: Done) -> Coefficients |
     if pattern is None:
         return None
     float32 = coefficients(fitted[device.name, "float32"])
-    return borrowed(float32, *map(coefficients, pattern), device.like, precision)
+    to, of = map(coefficients, pattern)
+    return borrowed(float32, to, of, device.like, precision)
 
 
 def coefficients(fitted: Fitted) -> Coefficients:
