@@ -210,7 +210,11 @@ def latency(
         str, typer.Argument(help="A run, a recipe, or anybody's .tflite or .onnx file.")
     ],
     device: Device = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Price the int8 file.")] = False,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="Of the arithmetic; float16 where the runtime is asked for it."),
+    ] = "float32",
+    int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
     step: Annotated[str | None, typer.Option(help="Step of the recipe; the last one.")] = None,
     rewrite: Annotated[
         bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
@@ -223,6 +227,16 @@ def latency(
         str | None,
         typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),
     ] = None,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Say what slows it down and what cuts would save.")
+    ] = False,
+    frame: Annotated[
+        str | None, typer.Option(help="Camera frame, height,width: price the way in and out, too.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Profile by benchmark_model to compare with.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Folder to write pictures to.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -232,12 +246,24 @@ def latency(
 
     Example: mobileseg latency model.tflite --measure
     """
-    from mobileseg.report import latency_lines, latency_tables
+    from mobileseg.report_latency import latency_lines, latency_tables
+    from mobileseg.workflow.frame import parse_frame
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
 
-    size = _size(input_size) if input_size is not None else None
-    options = LatencyOptions(tuple(device or ()), int8, rewrite, measure, threads, step, size)
+    options = LatencyOptions(
+        devices=tuple(device or ()),
+        precision="int8" if int8 else precision,
+        rewrite=rewrite,
+        measure=measure,
+        threads=threads,
+        step=step,
+        advise=advise,
+        frame=parse_frame(frame) if frame else None,
+        against=against,
+        plot=plot,
+        input_size=_size(input_size) if input_size is not None else None,
+    )
     done = run_latency(network, options, runs)
     if as_json:
         print(json.dumps(done, indent=2))
@@ -319,6 +345,23 @@ def devices_ls(as_json: Json = False) -> None:
 
     rows = device_facts()
     _show(rows, [devices_table(rows)], as_json)
+
+
+@devices_app.command("transfer")
+def devices_transfer(
+    base: Annotated[str, typer.Argument(help="A measured device with the same core.")],
+    chip: Annotated[str, typer.Argument(help="Chip with known facts, as Snapdragon 730G.")],
+    out: Annotated[Path, typer.Option(help="Profile to write.")],
+) -> None:
+    """Scale a device's profile to a chip that nobody measured: same core, other clock.
+
+    Example: mobileseg devices transfer pixel4 "Snapdragon 730G" --out mine.toml
+    """
+    from mobileseg.workflow.latency import transfer_device
+
+    transfer_device(base, chip, out)
+    print(out)
+    _say(f"next: mobileseg latency RECIPE --device {out}")
 
 
 @devices_app.command("fit")

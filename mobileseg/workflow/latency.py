@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,28 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
+from mobileseg.latency.against import against
 from mobileseg.latency.apart import measure_apart
+from mobileseg.latency.benchmark_model import read_profile
+from mobileseg.latency.hardware import transferred
 from mobileseg.latency.measure import Measurement, match, measure
+from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
-from mobileseg.latency.profile import DeviceProfile, load_profile, profiles
+from mobileseg.latency.profile import (
+    DeviceProfile,
+    Precision,
+    load_profile,
+    precisions,
+    profiles,
+)
+from mobileseg.latency.table import Pricing
+from mobileseg.latency.toml import profile_toml
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
+from mobileseg.workflow.advise import advise
+from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.plan import plan
 from mobileseg.workflow.structure import run_graph, spec_graph
 
@@ -29,15 +44,21 @@ class LatencyOptions:
     """What is asked. devices: by default those of the recipe. step: of a recipe; the last one.
 
     input_size: (height, width) where an .onnx file leaves it open.
+    advise: what slows each operator down, and what each cut would save. frame: (height, width) of
+    the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
     """
 
     devices: tuple[str, ...] = ()
-    int8: bool = False
+    precision: Precision = "float32"
     rewrite: bool = True
     measure: bool = False
     threads: int = 1
     step: str | None = None
     input_size: tuple[int, int] | None = None
+    advise: bool = False
+    frame: tuple[int, int] | None = None
+    against: Path | None = None
+    plot: Path | None = None
 
 
 def devices() -> dict[str, Path]:
@@ -51,9 +72,26 @@ def device(name: str) -> DeviceProfile:
     if path.suffix == ".toml" and path.is_file():
         return load_profile(path)
     known = devices()
+    if name not in known and any(word in name.lower() for word in _NEURAL):
+        raise MobilesegError(
+            f"--device {name!r}: the time on a neural processor cannot be told from the network: "
+            "its compiler fuses, splits and refuses operators by rules of its own. Measure it on "
+            f"the phone; CPU and GPU devices are: {', '.join(known)}"
+        )
     if name not in known:
         raise unknown("--device", "device", name, known)
     return load_profile(known[name])
+
+
+def transfer_device(base: str, chip: str, out: Path) -> None:
+    """Write the profile of a chip that nobody measured, by a measured device of the same core."""
+    facts = shipped("assets", "latency")
+    profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
+    command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
+    write_atomic(out, profile_toml(profile, command).encode())
+
+
+_NEURAL = ("npu", "dsp", "hexagon", "edgetpu", "nnapi", "ane")
 
 
 def device_facts() -> list[dict[str, Any]]:
@@ -70,18 +108,15 @@ def device_facts() -> list[dict[str, Any]]:
             "runtime": profile.runtime,
             "year": profile.year,
         }
-        for precision in ("float32", "int8"):
-            table = getattr(profile, precision)
-            row[precision] = (
-                None
-                if table is None
-                else {
-                    "basis": table.basis,
-                    "median_error_percent": table.error.median_percent,
-                    "spearman": table.error.spearman,
-                    "check": table.error.check,
-                }
-            )
+        row |= dict.fromkeys(("float32", "float16", "int8"))
+        for precision, table in precisions(profile):
+            row[precision] = {
+                "basis": table.basis,
+                "median_error_percent": table.error.median_percent,
+                "spearman": table.error.spearman,
+                "check": table.error.check,
+                "band_factor": table.error.factor,
+            }
         rows.append(row)
     return rows
 
@@ -97,19 +132,23 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     if options.input_size is not None:
         raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
+    profiles_ = [device(each) for each in options.devices or recipe.devices]
+    int8 = options.precision == "int8"
     if run is None:
-        graph = spec_graph(spec, options.int8, options.rewrite)
+        graph = spec_graph(spec, int8, options.rewrite)
     else:
-        graph = run_graph(run, spec, options.int8, options.rewrite)
+        graph = run_graph(run, spec, int8, options.rewrite)
     result: dict[str, Any] = {
         "network": name,
-        "precision": "int8" if options.int8 else "float32",
+        "precision": options.precision,
         "image_size": list(spec.image_size),
         "macs": spec.macs,
         "params": spec.params,
     }
-    chosen = options.devices or recipe.devices
-    result["devices"] = [price(graph, device(each)).as_dict() for each in chosen]
+    result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
+    if options.advise:
+        for found, profile in zip(result["devices"], profiles_, strict=True):
+            found["advice"] = _advised(spec, profile, options)
     if options.measure:
         result["measured"] = _measured(graph, options.threads)
     if run is not None:
@@ -122,11 +161,13 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
     _require_as_it_is(path, options)
     reading = read_network(path, options.input_size)
     graph = reading.graph
-    precision = "int8" if _is_int8(graph) else "float32"
-    if options.int8 and precision != "int8":
+    precision: Precision = "int8" if _is_int8(graph) else "float32"
+    if options.precision == "int8" and precision != "int8":
         raise MobilesegError(
             f"{path}: is a float file; leave out --int8, or name a file that is quantized"
         )
+    if options.precision == "float16" and precision == "float32":
+        precision = "float16"
     result: dict[str, Any] = {
         "network": path.name,
         "precision": precision,
@@ -136,13 +177,18 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
         "notes": list(reading.notes),
     }
     chosen = options.devices or Recipe.devices
-    result["devices"] = [price(graph, device(each)).as_dict() for each in chosen]
+    result["devices"] = [
+        _priced(graph, path.name, device(each), replace(options, precision=precision))
+        for each in chosen
+    ]
     if options.measure:
         result["measured"] = _matched(graph, measure_apart(path, options.threads))
     return result
 
 
 def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
+    if options.advise:
+        raise MobilesegError(f"--advise: edits a recipe's network; {path} is a file, leave it out")
     if options.step is not None:
         raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
     if not options.rewrite:
@@ -152,6 +198,34 @@ def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
 def _is_int8(graph: Graph) -> bool:
     made = (graph[node.output] for node in graph.nodes if graph.activations(node))
     return any(each.dtype in {"int8", "uint8"} for each in made)
+
+
+def _priced(
+    graph: Graph, name: str, profile: DeviceProfile, options: LatencyOptions
+) -> dict[str, Any]:
+    """One device's estimate and all else that can be asked of a graph."""
+    half = options.precision == "float16"
+    pricing = price(graph, profile, half)
+    found = pricing.as_dict()
+    if options.frame is not None:
+        found["frame"] = whole_frame(graph, pricing, options.frame, half)
+    if options.against is not None:
+        found["against"] = against(graph, pricing, read_profile(options.against))
+    if options.plot is not None:
+        title = f"{name} {options.precision} on {profile.title}"
+        stem = f"{profile.name}-{options.precision}"
+        found["pictures"] = [str(path) for path in plot(pricing, half, title, options.plot, stem)]
+    return found
+
+
+def _advised(spec: NetSpec, profile: DeviceProfile, options: LatencyOptions) -> dict[str, Any]:
+    """What slows the network down on one device, and what each cut would save."""
+
+    def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
+        smaller = spec_graph(other, options.precision == "int8", options.rewrite)
+        return smaller, price(smaller, profile, options.precision == "float16")
+
+    return advise(spec, price_of)
 
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
