@@ -221,7 +221,9 @@ def export(
     found = find_run(run, runs)
     files = [each.as_dict() for each in run_export(found, options, data, _say)]
     _show({"run": found.name, "files": files}, [exports_table(files)], as_json)
-    words = ["latency", found.name, *(["--int8"] if chosen == "int8" else []), "--measure"]
+    # A folder may lie outside of --runs.
+    same = run if Path(run).is_dir() else found.name
+    words = ["latency", same, *(["--int8"] if chosen == "int8" else []), "--measure"]
     if runs != RUNS:
         words += ["--runs", str(runs)]
     _say(f"next: mobileseg {shlex.join(words)}")
