@@ -29,7 +29,8 @@ FLOAT_TOLERANCE = 1e-5
 # convolution's exact ties may land on the other side of a half.
 LITERT_SHARE, LITERT_STEPS = 0.999, 2
 # ONNX Runtime rounds resizes, means and products in float and transposed convolutions altogether:
-# each may be one step away, and what follows carries it on. Trained networks keep the same bounds.
+# each may be one step away, and what follows carries it on. One resize stays within these bounds;
+# several in a row may not, and then LiteRT's file is the exact one.
 ONNX_SHARE, ONNX_STEPS = 0.999, 2
 # A class may tip where two are equally likely: a rounding away from each other.
 CLASS_SHARE = 0.999
