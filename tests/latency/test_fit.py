@@ -254,7 +254,8 @@ def test_shipped_profiles_are_what_the_command_writes(tmp_path: Path) -> None:
         f"{one.name}.toml" for one in (*DEVICES, *TRANSFERS)
     ]
     assert len(said) > 2 * len(DEVICES)
-    assert written[-1].read_text(encoding="utf-8").count("|") > 1000
+    table = written[-1].read_text(encoding="utf-8")
+    assert all(one.name in table for one in DEVICES)
     for path in written[:-1]:
         new, old = load_profile(path), load_profile(ASSETS / "devices" / path.name)
         for name, kernel in new.float32.kernels.items():
