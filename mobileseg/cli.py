@@ -208,7 +208,11 @@ def export(
 def latency(
     network: Annotated[str, typer.Argument(help="A run, or a recipe.")],
     device: Device = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Price the int8 file.")] = False,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="Of the arithmetic; float16 where the runtime is asked for it."),
+    ] = "float32",
+    int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
     step: Annotated[str | None, typer.Option(help="Step of the recipe; the last one.")] = None,
     rewrite: Annotated[
         bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
@@ -217,6 +221,16 @@ def latency(
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the measurement.")] = 1,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Say what slows it down and what cuts would save.")
+    ] = False,
+    frame: Annotated[
+        str | None, typer.Option(help="Camera frame, height,width: price the way in and out, too.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Profile by benchmark_model to compare with.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Folder to write pictures to.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -224,11 +238,23 @@ def latency(
 
     Example: mobileseg latency recipes/portrait.toml --device pixel4 --int8
     """
-    from mobileseg.report import latency_lines, latency_tables
+    from mobileseg.report_latency import latency_lines, latency_tables
+    from mobileseg.workflow.frame import parse_frame
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
 
-    options = LatencyOptions(tuple(device or ()), int8, rewrite, measure, threads, step)
+    options = LatencyOptions(
+        devices=tuple(device or ()),
+        precision="int8" if int8 else precision,
+        rewrite=rewrite,
+        measure=measure,
+        threads=threads,
+        step=step,
+        advise=advise,
+        frame=parse_frame(frame) if frame else None,
+        against=against,
+        plot=plot,
+    )
     done = run_latency(network, options, runs)
     if as_json:
         print(json.dumps(done, indent=2))

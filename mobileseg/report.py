@@ -44,64 +44,6 @@ def ladder_table(steps: Sequence[Facts], test: str = "") -> Table:
     return table
 
 
-def latency_tables(pricing: Facts, measured: Facts | None = None) -> list[Table]:
-    """Return benchmark_model's three blocks: run order, top by time, sum by kind."""
-    rows = pricing["rows"]
-    top = sorted(rows, key=lambda row: -row["ms"])[:_TOP]
-    blocks = [
-        _latency_rows("Run order", rows, measured),
-        _latency_rows(f"Top {len(top)} by time", top, measured),
-    ]
-    kinds = Table(title="Sum by kind", title_justify="left")
-    kinds.add_column("kind", no_wrap=True)
-    for name in ("count", "MMAC", "ms", "share"):
-        kinds.add_column(name, justify="right", no_wrap=True)
-    for kind in pricing["by_kind"]:
-        kinds.add_row(
-            kind["kernel"],
-            str(kind["count"]),
-            f"{kind['macs'] / 1e6:.2f}",
-            f"{kind['ms']:.3f}",
-            f"{100 * kind['share']:.1f} %",
-        )
-    return [*blocks, kinds]
-
-
-def _latency_rows(title: str, rows: Sequence[Facts], measured: Facts | None) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("#", "layer", "kind"):
-        table.add_column(name, no_wrap=True)
-    names = ["input", "output", "MMAC", "params", "KB moved", "ms", "90 % band", "share"]
-    if measured is not None:
-        names.append("measured ms")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bound by", no_wrap=True)
-    for row in rows:
-        cells = [
-            str(row["index"]),
-            row["layer"],
-            row["kernel"],
-            _shape(row["input_shapes"][0]),
-            _shape(row["output_shape"]),
-            f"{row['macs'] / 1e6:.2f}",
-            f"{row['params']:,}",
-            f"{row['bytes_moved'] / 1024:.1f}",
-            f"{row['ms']:.3f}",
-            f"{row['low_ms']:.3f}-{row['high_ms']:.3f}",
-            f"{100 * row['share']:.1f} %",
-        ]
-        if measured is not None:
-            cells.append(_measured(measured, row["index"]))
-        table.add_row(*cells, row["bound"])
-    return table
-
-
-def _measured(measured: Facts, index: int) -> str:
-    found = measured["operators_ms"][index]
-    return f"{found:.3f}" if isinstance(found, float) else found or "-"
-
-
 def scores_table(executors: Sequence[Facts], title: str) -> Table:
     """Return executors side by side: a column each, a row per figure, in percent."""
     table = Table(title=title, title_justify="left")
@@ -185,33 +127,15 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
 
 
-def latency_lines(priced: Facts, done: Facts) -> list[str]:
-    """Return what stands under the tables: totals, device, runtime, threads, sources."""
-    total = f"{priced['ms']:.2f} ms ({priced['low_ms']:.2f}-{priced['high_ms']:.2f})"
-    lines = [
-        f"{done['network']} {done['precision']} on {priced['title']}: estimated {total}; "
-        f"{done['macs'] / 1e6:.1f} MMAC, {done['params'] / 1e6:.3f} M parameters",
-        f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
-        f"{priced['threads']} thread(s), {priced['runtime']}",
-        *(f"source: {source}" for source in priced["source"]),
-    ]
-    measured = done.get("measured")
-    if measured is not None:
-        times = f"{measured['median_ms']:.2f} ms median, {measured['p90_ms']:.2f} ms p90"
-        how = f"{measured['runs']} runs, {measured['threads']} thread(s), {measured['how']}"
-        lines.append(f"measured here: {times}, {how}")
-    return lines
-
-
 def devices_table(rows: Sequence[Facts]) -> Table:
     """Return the devices with the error of their figures, as cross-validation found it."""
     table = Table(title="Devices", title_justify="left")
     for name in ("name", "title", "core", "runtime"):
         table.add_column(name)
-    for name in ("threads", "float32", "int8"):
+    for name in ("threads", "float32", "float16", "int8"):
         table.add_column(name, justify="right")
     for row in rows:
-        errors = [_fit_error(row[precision]) for precision in ("float32", "int8")]
+        errors = [_fit_error(row[precision]) for precision in ("float32", "float16", "int8")]
         words = [row[key] for key in ("name", "title", "core", "runtime")]
         table.add_row(*words, str(row["threads"]), *errors)
     return table

@@ -15,7 +15,7 @@ PACKAGE = Path(mobileseg.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"workflow"}),
-    frozenset({"runs", "report"}),
+    frozenset({"runs", "report", "report_latency"}),
     frozenset({"recipe"}),
     frozenset({"slim", "train", "quantize", "export", "latency"}),
     frozenset({"nets", "graph"}),

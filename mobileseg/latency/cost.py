@@ -20,7 +20,7 @@ class Features:
 
     work: multiply-adds, or elements visited. reduction: inner length (see `KERNELS`).
     pixels, channels: output positions and output channels. nbytes: activations and constants
-    read plus the output written, each once.
+    read plus the output written, each once. macs: whether work counts multiply-adds.
     """
 
     kernel: str
@@ -29,6 +29,7 @@ class Features:
     pixels: float
     channels: float
     nbytes: float
+    macs: bool
 
 
 def filled(count: Floats, tile: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mobileseg.latency.solve import Prior
 
@@ -13,8 +14,11 @@ class Device:
 
     blocks: whether `blocks.csv.gz` has a column `NAME_ms`; otherwise `networks.csv` has rows.
     donor: the device whose fitted coefficients, scaled to the rows, are the prior.
-    int8_like: where no int8 row exists, the device whose ratios int8 / float32 are taken.
+    like: the device whose ratios of float16 and int8 to float32 are taken: as they are where no
+        row of the precision exists, as the prior where there are but two families.
     speed: float32 arithmetic relative to a Cortex-A76 at 2.4 GHz; a start for the fit, no result.
+    pixel_tile: positions that a micro-kernel takes at once.
+    note: what a reader of the figures should bear in mind.
     """
 
     name: str
@@ -26,8 +30,11 @@ class Device:
     year: int
     blocks: bool = False
     donor: str = ""
-    int8_like: str = ""
+    like: str = ""
     speed: float = 1.0
+    pixel_tile: int = 6
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,9 @@ class Relation:
     note: str
 
 
-# Micro-kernels of XNNPACK and Paddle-Lite on Arm are 4x8 or 6x8, positions by output channels; the
-# fit takes the one that explains a phone better.
+# Micro-kernels of XNNPACK on 64-bit Arm take 6 positions by 8 output channels, on a Cortex-A72 4.
+# Source: google/XNNPACK src/configs/gemm-config.c, f32_gemm.
 CHANNEL_TILE = 8
-PIXEL_TILES = (4, 6)
 
 # The kernels of mobile blocks, and where their fit starts on a Cortex-A76 at 2.4 GHz:
 # rate, reduction_half, pixels_half. Spread 0.5 (a factor of 1.6) for a rate, a factor of 2 for a
@@ -92,6 +98,20 @@ def start(speed: float, kernels: tuple[str, ...]) -> dict[str, Prior]:
     return prior
 
 
+def gpu_start(kernels: tuple[str, ...]) -> dict[str, Prior]:
+    """The prior of a phone's GPU at half precision: hundreds of GMAC/s, slow to start a kernel."""
+    prior = start(8.0, kernels)
+    return prior | {
+        "bandwidth_gb_per_s": Prior(60.0, 0.5),
+        "overhead_us": Prior(30.0, 1.0),
+        **{name: Prior(one.value * 8.0, one.sigma) for name, one in prior.items() if _half(name)},
+    }
+
+
+def _half(name: str) -> bool:
+    return name.endswith(("pointwise.pixels_half", "dense.pixels_half", "depthwise.pixels_half"))
+
+
 _INDIRECT = "the same micro-kernel as an undilated one, reading rows that lie further apart"
 _HERE = "ratio measured on x86-64 in LiteRT 2.3 (assets/latency/relative.csv)"
 
@@ -130,7 +150,7 @@ DEVICES: tuple[Device, ...] = (
         _TFLITE,
         2022,
         blocks=True,
-        int8_like="sd855",
+        like="sd855",
     ),
     Device(
         "pixel1",
@@ -141,7 +161,7 @@ DEVICES: tuple[Device, ...] = (
         _TFLITE,
         2022,
         blocks=True,
-        int8_like="sd835",
+        like="sd835",
         speed=0.5,
     ),
     Device(
@@ -153,7 +173,7 @@ DEVICES: tuple[Device, ...] = (
         _TFLITE,
         2022,
         blocks=True,
-        int8_like="sd855",
+        like="sd855",
         speed=1.5,
     ),
     Device(
@@ -165,7 +185,7 @@ DEVICES: tuple[Device, ...] = (
         _TFLITE,
         2022,
         blocks=True,
-        int8_like="sd855",
+        like="sd855",
     ),
     Device(
         "sd855",
@@ -186,7 +206,7 @@ DEVICES: tuple[Device, ...] = (
         _PADDLE,
         2021,
         donor="sd855",
-        int8_like="sd855",
+        like="sd855",
     ),
     Device(
         "sd865",
@@ -197,6 +217,18 @@ DEVICES: tuple[Device, ...] = (
         "Paddle-Lite 2.11",
         2022,
         donor="sd855",
+        like="sd855",
+    ),
+    Device(
+        "kirin980",
+        "Huawei Mate 20",
+        "Kirin 980",
+        "Cortex-A76 2.6 GHz",
+        1,
+        "Paddle-Lite 2.11",
+        2022,
+        donor="sd855",
+        like="sd855",
     ),
     Device(
         "sd835",
@@ -209,6 +241,50 @@ DEVICES: tuple[Device, ...] = (
         donor="pixel1",
     ),
     Device(
+        "sd845",
+        "Xiaomi Mi 8",
+        "Snapdragon 845",
+        "Cortex-A75 2.8 GHz",
+        1,
+        "Paddle-Lite 2.11",
+        2022,
+        donor="sd835",
+        like="sd835",
+    ),
+    Device(
+        "pixel2",
+        "Google Pixel 2",
+        "Snapdragon 835",
+        "Cortex-A73 2.35 GHz",
+        1,
+        "XNNPACK",
+        2020,
+        donor="sd835",
+        like="sd835",
+    ),
+    Device(
+        "pixel2_4threads",
+        "Google Pixel 2, 4 threads",
+        "Snapdragon 835",
+        "Cortex-A73 2.35 GHz",
+        4,
+        "XNNPACK",
+        2020,
+        donor="pixel2",
+        like="sd835",
+    ),
+    Device(
+        "pixel2_2018",
+        "Google Pixel 2 with TFLite of 2018",
+        "Snapdragon 835",
+        "Cortex-A73 2.35 GHz",
+        1,
+        "TFLite before XNNPACK",
+        2018,
+        donor="pixel2",
+        note="half as fast as the same phone is today; use pixel2 for what ships now",
+    ),
+    Device(
         "pixel3",
         "Google Pixel 3, 4 threads",
         "Snapdragon 845",
@@ -217,6 +293,18 @@ DEVICES: tuple[Device, ...] = (
         "TFLite on Android 10",
         2020,
         donor="pixel1",
+        like="sd845",
+    ),
+    Device(
+        "pixel3_gpu",
+        "Google Pixel 3, GPU",
+        "Snapdragon 845",
+        "Adreno 630",
+        1,
+        "TFLite GPU delegate on Android 10",
+        2020,
+        accelerator="gpu",
+        note="a GPU's times hang on its driver: use for ranking only",
     ),
     Device(
         "rpi4",
@@ -227,5 +315,7 @@ DEVICES: tuple[Device, ...] = (
         "XNNPACK",
         2022,
         donor="pixel1",
+        like="sd835",
+        pixel_tile=4,
     ),
 )

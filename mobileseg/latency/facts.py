@@ -6,7 +6,9 @@ import csv
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
+from mobileseg.errors import unknown
 from mobileseg.latency.devices import DEVICES
 from mobileseg.latency.expand import Block, block_graph, network_graph
 from mobileseg.latency.price import features
@@ -61,9 +63,9 @@ def _networks(path: Path) -> list[Measured]:
     known = {device.name for device in DEVICES if not device.blocks}
     found = []
     for row in table:
-        precision: Precision = "int8" if row["precision"] == "int8" else "float32"
         if row["device"] not in known:
             continue
+        precision = _precision(row["precision"])
         graph = network_graph(row["network"], float(row["width"]), int(row["size"]), precision)
         operators = tuple(features(graph, node) for node in graph.nodes)
         found.append(
@@ -72,6 +74,12 @@ def _networks(path: Path) -> list[Measured]:
             )
         )
     return found
+
+
+def _precision(name: str) -> Precision:
+    if name not in get_args(Precision):
+        raise unknown("networks.csv", "precision", name, get_args(Precision))
+    return cast(Precision, name)
 
 
 # A transformer's two products run as FULLY_CONNECTED on reshaped tensors with a normalisation

@@ -12,20 +12,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
+from mobileseg.latency.accuracy import Line, accuracy_text
 from mobileseg.latency.devices import (
     CHANNEL_TILE,
     DEVICES,
-    PIXEL_TILES,
     RELATIONS,
     STARTS,
     TILED,
     Device,
+    gpu_start,
     start,
+)
+from mobileseg.latency.error import (
+    FEW_FAMILIES,
+    LEAST_FACTOR,
+    fit_error,
+    layer_power,
+    macs_only,
+    short,
 )
 from mobileseg.latency.facts import Measured, read_facts
 from mobileseg.latency.profile import (
@@ -35,6 +45,7 @@ from mobileseg.latency.profile import (
     FitError,
     Kernel,
     Precision,
+    precisions,
 )
 from mobileseg.latency.solve import (
     OWN,
@@ -44,6 +55,7 @@ from mobileseg.latency.solve import (
     Problem,
     Solution,
     names,
+    operators_ms,
     problem,
     rows_ms,
     solve,
@@ -57,14 +69,21 @@ THIN = 3
 
 @dataclass(frozen=True)
 class Fitted:
-    """The coefficients of one device and precision, and what they came from."""
+    """The coefficients of one device and precision, and what they came from.
+
+    naive: the error of the model that knows nothing but multiply-adds, checked alike.
+    layer_power: a layer's band is the network's to this power.
+    """
 
     solution: Solution
     data: Problem
     pixel_tile: int
     error: FitError
-    basis: Basis
-    note: str
+    naive: FitError
+    layer_power: float
+
+
+Done: TypeAlias = dict[tuple[str, Precision], Fitted]
 
 
 def fit_devices(
@@ -72,24 +91,32 @@ def fit_devices(
 ) -> list[Path]:
     """Fit every device (or those named and their donors), write the profiles, return the paths.
 
-    `say` receives a line per device: the cross-validated errors.
+    `say` receives a line per device: the cross-validated errors. The table of all of them is
+    written beside the profiles, unless only some devices were named.
     """
     rows = read_facts(facts)
-    fitted: dict[tuple[str, Precision], Fitted] = {}
-    written = []
+    fitted: Done = {}
+    lines, written = [], []
     for device in chosen(only):
-        fitted[device.name, "float32"] = fit_float(device, rows, fitted)
-        own = [r for r in rows if r.device == device.name and r.precision == "int8"]
-        if own:
-            fitted[device.name, "int8"] = fit_int8(own, fitted[device.name, "float32"])
+        for precision in PRECISIONS:
+            own = [r for r in rows if (r.device, r.precision) == (device.name, precision)]
+            if own:
+                fitted[device.name, precision] = _fit(device, precision, own, fitted)
+        if (device.name, "float32") not in fitted:
+            raise MobilesegError(f"devices: {device.name} has no float32 row in the tables")
     for device in chosen(only):
         profile = device_profile(device, rows, fitted)
         path = out / f"{device.name}.toml"
         _write(path, profile_toml(profile, COMMAND))
         written.append(path)
-        for precision, table in (("float32", profile.float32), ("int8", profile.int8)):
-            if table is not None:
-                say(error_line(profile.name, precision, table))
+        for precision, table in precisions(profile):
+            own_fit = fitted.get((device.name, precision))
+            lines.append(Line(profile, precision, table, own_fit.naive if own_fit else None))
+            say(lines[-1].text())
+    if not only:
+        path = out / "ACCURACY.md"
+        _write(path, accuracy_text(lines, COMMAND))
+        written.append(path)
     return written
 
 
@@ -102,56 +129,74 @@ def chosen(only: Sequence[str]) -> list[Device]:
     wanted = list(only or by_name)
     for name in wanted:
         need = by_name[name]
-        wanted += [other for other in (need.donor, need.int8_like) if other not in ("", *wanted)]
+        wanted += [other for other in (need.donor, need.like) if other not in ("", *wanted)]
     return [device for device in DEVICES if device.name in wanted]
 
 
-def error_line(name: str, precision: str, table: Coefficients) -> str:
-    """One line of the report: what the fit foretold of what it had not seen."""
-    error = table.error
-    return (
-        f"{name:15} {precision:8} {table.basis:12} {error.rows:5} rows  "
-        f"median {error.median_percent:5.1f} %  mean {error.mean_percent:5.1f} %  "
-        f"p90 {error.p90_percent:5.1f} %  Spearman {error.spearman:.4f}"
+def _fit(device: Device, precision: Precision, own: Sequence[Measured], fitted: Done) -> Fitted:
+    """Fit a precision's rows: from scratch, or from what is known of the device or its donor."""
+    prior = _prior(device, precision, fitted, len({row.family for row in own}))
+    tile = device.pixel_tile
+    data = problem(own, {kernel: _tiles(kernel, tile) for kernel in STARTS})
+    thin = _thin(own)
+    families = [row.family for row in own]
+    part = data.subset(thin)
+    solution = solve(part, prior(part))
+    foretold, doubts = _foretold(data, np.array(families), thin, prior)
+    least = GPU_FACTOR if device.accelerator == "gpu" else LEAST_FACTOR
+    return Fitted(
+        solution,
+        data,
+        tile,
+        fit_error("family", foretold, data.ms, families, doubts, least),
+        fit_error("family", macs_only(_macs(own), data.ms, families), data.ms, families),
+        layer_power(data, solution.theta),
     )
 
 
-def fit_float(
-    device: Device,
-    rows: Sequence[Measured],
-    fitted: dict[tuple[str, Precision], Fitted],
-) -> Fitted:
-    """Fit a device's float32 rows, from scratch or from its donor's coefficients."""
-    own = [r for r in rows if r.device == device.name and r.precision == "float32"]
-    if not own:
-        raise MobilesegError(f"devices: {device.name} has no float32 row in the tables")
+PriorOf: TypeAlias = Callable[[Problem], dict[str, Prior]]
+
+
+def _prior(device: Device, precision: Precision, fitted: Done, families: int) -> PriorOf:
+    if precision != "float32":
+        float32 = fitted[device.name, "float32"]
+        pattern = _pattern(device, precision, fitted)
+        if pattern is None or families > FEW_FAMILIES:
+            return partial(_donated, _values(float32), PRECISION_SPREAD)
+        return partial(_donated, _scaled(_values(float32), *map(_values, pattern)), RATE_SPREAD)
     if device.donor:
-        return _from_donor(own, fitted[device.donor, "float32"], RATE_SPREAD)
-    tries = [_fit(own, partial(_start, device), tile) for tile in PIXEL_TILES]
-    best = min(tries, key=lambda one: one[1].cost)
-    return _checked(own, partial(_start, device), *best)
+        return partial(_donated, _values(fitted[device.donor, "float32"]), RATE_SPREAD)
+    if device.accelerator == "gpu":
+        return lambda data: gpu_start(data.kernels)
+    return lambda data: start(device.speed, data.kernels)
 
 
-def fit_int8(own: Sequence[Measured], float32: Fitted) -> Fitted:
-    """Fit int8 rows with the same device's float32 coefficients, scaled, as the prior."""
-    return _from_donor(own, float32, INT8_SPREAD)
+def _pattern(device: Device, precision: Precision, fitted: Done) -> tuple[Fitted, Fitted] | None:
+    """The device whose ratios of a precision to float32 are taken: those two fits, if it has."""
+    like = fitted.get((device.like, precision))
+    return None if like is None else (like, fitted[device.like, "float32"])
 
 
-def _start(device: Device, data: Problem) -> dict[str, Prior]:
-    return start(device.speed, data.kernels)
+def _values(fitted: Fitted) -> dict[str, float]:
+    known = np.exp(fitted.solution.theta).tolist()
+    return dict(zip(names(fitted.data.kernels), known, strict=True))
 
 
-def _from_donor(own: Sequence[Measured], donor: Fitted, spread: float) -> Fitted:
-    prior = partial(_donated, donor, spread)
-    return _checked(own, prior, *_fit(own, prior, donor.pixel_tile))
+def _scaled(
+    values: dict[str, float], to: dict[str, float], of: dict[str, float]
+) -> dict[str, float]:
+    """Rates times the ratio that another device shows between two precisions."""
+    return {
+        name: value * to[name] / of[name] if name.endswith("giga_per_s") else value
+        for name, value in values.items()
+    }
 
 
-def _donated(donor: Fitted, spread: float, data: Problem) -> dict[str, Prior]:
-    """The donor's coefficients; all rates scaled by what the median row is slower or faster."""
+def _donated(known: dict[str, float], spread: float, data: Problem) -> dict[str, Prior]:
+    """Known coefficients; all rates scaled by what the median row is slower or faster."""
     values = start(1.0, data.kernels)
-    known = dict(zip(names(donor.data.kernels), np.exp(donor.solution.theta), strict=True))
     values |= {
-        name: Prior(float(value), spread if name.endswith("per_s") else SHAPE_SPREAD)
+        name: Prior(value, spread if name.endswith("per_s") else SHAPE_SPREAD)
         for name, value in known.items()
         if name in values
     }
@@ -161,19 +206,6 @@ def _donated(donor: Fitted, spread: float, data: Problem) -> dict[str, Prior]:
         name: replace(one, value=one.value * scale) if name.endswith("per_s") else one
         for name, one in values.items()
     }
-
-
-PriorOf = Callable[[Problem], dict[str, Prior]]
-
-
-def _fit(own: Sequence[Measured], prior: PriorOf, tile: int) -> tuple[int, Solution, Problem]:
-    data = _problem(own, tile)
-    part = data.subset(_thin(own))
-    return tile, solve(part, prior(part)), data
-
-
-def _problem(own: Sequence[Measured], tile: int) -> Problem:
-    return problem(own, {kernel: _tiles(kernel, tile) for kernel in STARTS})
 
 
 def _tiles(kernel: str, tile: int) -> tuple[int, int]:
@@ -191,86 +223,89 @@ def _thin(own: Sequence[Measured]) -> NDArray[np.bool_]:
     return np.array(keep)
 
 
-def _checked(
-    own: Sequence[Measured], prior: PriorOf, tile: int, solution: Solution, data: Problem
-) -> Fitted:
-    """Foretell every family from the others."""
-    families = np.array([row.family for row in own])
-    thin = _thin(own)
-    foretold = np.zeros(len(own))
-    for family in sorted(set(families)):
-        rest = data.subset(thin & (families != family))
-        theta = solve(rest, prior(rest)).theta
-        foretold[families == family] = rows_ms(data.subset(families == family), theta)
-    error = fit_error("family", foretold, data.ms)
-    return Fitted(solution, data, tile, error, "fitted", "")
+def _foretold(
+    data: Problem, families: NDArray[np.str_], thin: NDArray[np.bool_], prior: PriorOf
+) -> tuple[Floats, Floats]:
+    """Times of every family by coefficients that come from the others, and the rows' doubts."""
+    foretold, doubts = np.zeros(len(data.ms)), np.zeros(len(data.ms))
+    for family in sorted(set(families.tolist())):
+        here = families == family
+        rest, part = data.subset(thin & ~here), data.subset(here)
+        found = solve(rest, prior(rest))
+        foretold[here] = rows_ms(part, found.theta)
+        doubts[here] = _doubts(part, found)
+    return foretold, doubts
 
 
-def fit_error(check: str, foretold: Floats, measured: Floats) -> FitError:
-    """Sum up how far estimates lie from measurements."""
-    percent = np.abs(foretold / measured - 1.0) * 100.0
-    logs = np.abs(np.log(foretold / measured))
-    return FitError(
-        check=check,
-        rows=len(measured),
-        median_percent=_short(float(np.median(percent))),
-        mean_percent=_short(float(percent.mean())),
-        p90_percent=_short(float(np.percentile(percent, 90))),
-        spearman=_short(spearman(foretold, measured)),
-        factor=_short(max(LEAST_FACTOR, float(np.exp(np.percentile(logs, 90))))),
-    )
+def _doubts(part: Problem, found: Solution) -> Floats:
+    """What kernels that the fit has not seen add to a row's band: shares of time, by kernel."""
+    times, count = operators_ms(part, found.theta), len(part.ms)
+    total = np.bincount(part.row, times, count)
+    squares = np.zeros(count)
+    for kernel in range(len(part.kernels)):
+        if not found.seen[len(SHARED) + kernel * len(OWN)]:
+            mine = part.kernel == kernel
+            share = np.bincount(part.row[mine], times[mine], count) / total
+            squares += (np.log(UNSEEN_FACTOR) * share) ** 2
+    return np.asarray(np.sqrt(squares))
 
 
-def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation; 1 where fewer than three rows can be ranked in the same order."""
-    first, second = (np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (a, b))
-    return float(np.asarray(np.corrcoef(first, second))[0, 1]) if len(a) > 1 else 1.0
+def _macs(own: Sequence[Measured]) -> Floats:
+    return np.array([sum(op.work for op in row.operators if op.macs) for row in own], np.float64)
 
 
-def device_profile(
-    device: Device,
-    rows: Sequence[Measured],
-    fitted: dict[tuple[str, Precision], Fitted],
-) -> DeviceProfile:
+def device_profile(device: Device, rows: Sequence[Measured], fitted: Done) -> DeviceProfile:
     """Gather a device's tables into its profile."""
     return DeviceProfile(
         name=device.name,
         title=device.title,
         soc=device.soc,
         core=device.core,
+        accelerator=device.accelerator,
         threads=device.threads,
         runtime=device.runtime,
         year=device.year,
         source=tuple(sorted({row.source for row in rows if row.device == device.name})),
+        note=device.note,
         fuses=("pad",),
         float32=coefficients(fitted[device.name, "float32"]),
-        int8=_int8(device, fitted),
+        float16=_other(device, "float16", fitted),
+        int8=_other(device, "int8", fitted),
     )
 
 
-def _int8(device: Device, fitted: dict[tuple[str, Precision], Fitted]) -> Coefficients:
-    own = fitted.get((device.name, "int8"))
+def _other(device: Device, precision: Precision, fitted: Done) -> Coefficients | None:
+    """A precision beside float32: its own fit, or the device's float32 times another's ratios."""
+    own = fitted.get((device.name, precision))
     if own is not None:
         return coefficients(own)
-    float32 = coefficients(fitted[device.name, "float32"])
-    like8 = coefficients(fitted[device.int8_like, "int8"])
-    like32 = coefficients(fitted[device.int8_like, "float32"])
-    note = f"float32 of this device times {device.int8_like}'s ratios of int8 to float32"
-    factor = _short(max(TRANSFER_FACTOR, like8.error.factor) * float32.error.factor)
+    pattern = _pattern(device, precision, fitted)
+    if pattern is None:
+        return None
+    return transfer(coefficients(fitted[device.name, "float32"]), *pattern, device.like, precision)
+
+
+def transfer(
+    float32: Coefficients, like: Fitted, like32: Fitted, name: str, precision: Precision
+) -> Coefficients:
+    """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
+    to, of = coefficients(like), coefficients(like32)
+    note = f"float32 of this device times {name}'s ratios of {precision} to float32"
+    factor = short(max(TRANSFER_FACTOR, to.error.factor) * float32.error.factor)
     kernels = {
-        name: _transferred(kernel, like8.kernels[name], like32.kernels[name], note)
-        for name, kernel in float32.kernels.items()
+        kernel: _transferred(value, to.kernels[kernel], of.kernels[kernel], note)
+        for kernel, value in float32.kernels.items()
     }
-    error = replace(like8.error, check=f"{device.int8_like}'s own", factor=factor)
+    error = replace(to.error, check=f"{name}'s own", factor=factor)
     return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
 
 
-def _transferred(kernel: Kernel, like8: Kernel, like32: Kernel, note: str) -> Kernel:
+def _transferred(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
     basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
     return replace(
         kernel,
-        giga_per_s=_short(kernel.giga_per_s * like8.giga_per_s / like32.giga_per_s),
-        error_factor=_short(kernel.error_factor * TRANSFER_FACTOR),
+        giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
+        error_factor=short(kernel.error_factor * TRANSFER_FACTOR),
         basis=basis,
         note=kernel.note if basis == "assumed" else note,
     )
@@ -292,20 +327,20 @@ def coefficients(fitted: Fitted) -> Coefficients:
             like = kernels[relation.like]
             kernels[name] = replace(
                 like,
-                giga_per_s=_short(like.giga_per_s * relation.share),
+                giga_per_s=short(like.giga_per_s * relation.share),
                 reduction_half=relation.reduction_half,
-                error_factor=_short(max(relation.error_factor, like.error_factor)),
+                error_factor=short(max(relation.error_factor, like.error_factor)),
                 basis="assumed",
                 note=f"{relation.share:g} of the rate of {relation.like}: {relation.note}",
             )
     return Coefficients(
-        basis=fitted.basis,
-        note=fitted.note,
-        bandwidth_gb_per_s=_short(bandwidth),
-        dram_gb_per_s=_short(bandwidth / (1.0 + ratio)),
-        cache_kb=_short(cache),
-        overlap=_short(1.0 + overlap),
-        overhead_us=_short(overhead),
+        basis="fitted",
+        note="",
+        bandwidth_gb_per_s=short(bandwidth),
+        dram_gb_per_s=short(bandwidth / (1.0 + ratio)),
+        cache_kb=short(cache),
+        overlap=short(1.0 + overlap),
+        overhead_us=short(overhead),
         error=fitted.error,
         kernels=kernels,
     )
@@ -314,22 +349,17 @@ def coefficients(fitted: Fitted) -> Coefficients:
 def _kernel(fitted: Fitted, name: str, values: Floats, seen: bool) -> Kernel:
     rate, reduction, pixels = map(float, values)
     wide, long = _tiles(name, fitted.pixel_tile)
-    layer = fitted.error.factor**LAYER_POWER
+    layer = fitted.error.factor**fitted.layer_power
     return Kernel(
-        giga_per_s=_short(rate),
-        reduction_half=_short(reduction) if reduction > 0.01 else 0.0,
-        pixels_half=_short(pixels) if pixels > 0.01 else 0.0,
+        giga_per_s=short(rate),
+        reduction_half=short(reduction) if reduction > 0.01 else 0.0,
+        pixels_half=short(pixels) if pixels > 0.01 else 0.0,
         channel_tile=wide,
         pixel_tile=long,
-        error_factor=_short(layer if seen else max(layer, UNSEEN_FACTOR)),
+        error_factor=short(layer if seen else max(layer, UNSEEN_FACTOR)),
         basis="fitted" if seen else "assumed",
         note="" if seen else "the measurements do not tell it apart; the fit's prior",
     )
-
-
-def _short(value: float) -> float:
-    """Four digits: more would say more than is known, and differ between machines."""
-    return float(f"{value:.4g}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -340,16 +370,16 @@ def _write(path: Path, text: str) -> None:
     part.replace(path)
 
 
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+
 # How far a coefficient may leave the donor's without evidence (logarithms): rates by a third, the
-# shape of the curves by a sixth; int8 rates by two thirds, since kernels gain differently.
+# shape of the curves by a sixth; another precision's rates by two thirds, since kernels gain
+# differently, unless a device of the same kind shows by how much.
 RATE_SPREAD = 0.3
 SHAPE_SPREAD = 0.15
-INT8_SPREAD = 0.5
-# No band is narrower than a phone's own warmth makes it.
-LEAST_FACTOR = 1.1
-# Single layers miss by two to four times as much as a whole network (as logarithms): their errors
-# do not average out.
-LAYER_POWER = 3
+PRECISION_SPREAD = 0.5
 UNSEEN_FACTOR = 1.8
 # Published float32-to-int8 ratios of one network differ by this between cores of one kind.
 TRANSFER_FACTOR = 1.25
+# A GPU's time hangs on its driver and on what else is drawn: 12 to 36 % in the first experiment.
+GPU_FACTOR = 1.36

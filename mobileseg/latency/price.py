@@ -48,15 +48,17 @@ from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Preci
 from mobileseg.latency.table import Bound, Pricing, Row
 
 
-def price(graph: Graph, profile: DeviceProfile) -> Pricing:
+def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     """Return a row per node and the sums.
 
+    half: floats are computed and kept at 16 bits, as runtimes do on request.
     Raises MobilesegError for an operator, a type or a precision without a price.
     """
-    rows = [_row(graph, profile, index, node) for index, node in enumerate(graph.nodes)]
+    rows = [_row(graph, profile, index, node, half) for index, node in enumerate(graph.nodes)]
     total = sum(row.ms for row in rows)
     shared = [replace(row, share=row.ms / total if total else 0.0) for row in rows]
-    factors = [profile.coefficients(_precision(graph, node)).error.factor for node in graph.nodes]
+    used = {_precision(graph, node, half) for node in graph.nodes}
+    factors = [profile.coefficients(precision).error.factor for precision in sorted(used)]
     return Pricing(tuple(shared), profile, max(factors, default=1.0))
 
 
@@ -79,6 +81,7 @@ def features(graph: Graph, node: Node) -> Features:
         pixels=float(max(1, work.pixels)),
         channels=float(work.channels),
         nbytes=float(bytes_moved(graph, node)),
+        macs=macs > 0,
     )
 
 
@@ -88,8 +91,11 @@ def bytes_moved(graph: Graph, node: Node) -> int:
     return sum(graph[name].nbytes for name in names)
 
 
-def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node) -> Row:
+def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: bool) -> Row:
     shape = features(graph, node)
+    precision = _precision(graph, node, half)
+    if precision == "float16":
+        shape = replace(shape, nbytes=shape.nbytes / 2)
     row = Row(
         index=index,
         layer=node.layer,
@@ -110,8 +116,8 @@ def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node) -> Row:
     )
     if row.note:
         return row
-    table = profile.coefficients(_precision(graph, node))
-    kernel = _kernel(profile, table, node, shape.kernel, _precision(graph, node))
+    table = profile.coefficients(precision)
+    kernel = _kernel(profile, table, node, shape.kernel, precision)
     ms, bound = _estimate(shape, kernel, table)
     return replace(
         row,
@@ -136,11 +142,11 @@ def _folded(graph: Graph, profile: DeviceProfile, node: Node) -> str:
     return ""
 
 
-def _precision(graph: Graph, node: Node) -> Precision:
+def _precision(graph: Graph, node: Node, half: bool) -> Precision:
     tensors = (*graph.activations(node), graph[node.output])
     types = {tensor.dtype for tensor in tensors} - {"int32"}
     if types <= {"float32"}:
-        return "float32"
+        return "float16" if half else "float32"
     if types <= {"int8", "uint8", "float32"}:
         return "int8"
     raise MobilesegError(
@@ -197,7 +203,10 @@ def _conv(op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
     conv = cast(Conv2d, op)
     _, per_group, kh, kw = inputs[1]
     name = _conv_kernel(conv, inputs)
-    return _Work(name, 0, per_group * kh * kw, prod(output) // output[1], output[1])
+    # The innermost loop runs over the channels of one tap: three of them, as in a network's first
+    # convolution, cost far more each than three hundred. A depthwise kernel runs over its taps.
+    inner = kh * kw if per_group == 1 else per_group
+    return _Work(name, 0, inner, prod(output) // output[1], output[1])
 
 
 def _conv_kernel(conv: Conv2d, inputs: Sequence[Shape]) -> str:

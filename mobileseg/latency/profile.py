@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
     from pydantic_core.core_schema import CoreSchema
 
-Precision: TypeAlias = Literal["float32", "int8"]
+Precision: TypeAlias = Literal["float32", "float16", "int8"]
 Basis: TypeAlias = Literal["fitted", "transferred", "assumed"]
+
+# Every band is to hold this share of what it speaks for.
+BAND_PERCENT = 80
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Kernel:
         half of that is reached; 0 where short loops cost nothing.
     channel_tile, pixel_tile: output channels and positions come in steps of this many; a remainder
         costs a whole step.
-    error_factor: nine of ten layers of this kernel lie within ms / factor and ms * factor.
+    error_factor: eight of ten layers of this kernel lie within ms / factor and ms * factor.
     basis: "fitted" to measurements of this device, "transferred" from another device or precision
         by a measured ratio, "assumed" from a relation that `note` states.
     """
@@ -78,17 +81,22 @@ class Kernel:
 class FitError:
     """How well the fit foretold measurements that it had not seen.
 
-    factor: nine of ten networks lie within ms / factor and ms * factor.
     check: what was left out ("family": each kind of block or network in turn).
+    factor: eight of ten networks lie within ms / factor and ms * factor.
+    within_10_percent: share of rows foretold to 10 %.
+    inside_percent: share of rows inside a band made without their own family.
     """
 
     check: str
     rows: Count
+    families: Count
     median_percent: NotNegative
     mean_percent: NotNegative
     p90_percent: NotNegative
+    within_10_percent: NotNegative
     spearman: Annotated[float, _Finite(-1.0)]
     factor: Factor
+    inside_percent: NotNegative
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
 
@@ -119,7 +127,7 @@ class DeviceProfile:
     """A device, its runtime and thread count, and the coefficients per precision.
 
     fuses: operators that the runtime folds into the next one and that therefore take no time.
-    source: where the measurements came from.
+    source: where the measurements came from. note: what to bear in mind.
     """
 
     name: str
@@ -132,18 +140,31 @@ class DeviceProfile:
     source: tuple[str, ...]
     fuses: tuple[Literal["pad"], ...]
     float32: Coefficients
+    float16: Coefficients | None = None
     int8: Coefficients | None = None
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    note: str = ""
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
     def coefficients(self, precision: Precision) -> Coefficients:
         """The table of one precision. Raises MobilesegError if the device has none."""
-        found = self.float32 if precision == "float32" else self.int8
+        found = dict(precisions(self)).get(precision)
         if found is None:
             raise MobilesegError(
                 f"device {self.name}: has no {precision} coefficients; price the float32 network, "
                 f"or add an [{precision}] table to the profile"
             )
         return found
+
+
+def precisions(profile: DeviceProfile) -> list[tuple[Precision, Coefficients]]:
+    """Return the precisions that a profile has a table for."""
+    tables: tuple[tuple[Precision, Coefficients | None], ...] = (
+        ("float32", profile.float32),
+        ("float16", profile.float16),
+        ("int8", profile.int8),
+    )
+    return [(name, table) for name, table in tables if table is not None]
 
 
 def profiles(folder: Path) -> dict[str, Path]:
@@ -197,9 +218,7 @@ def _contradictions(profile: DeviceProfile, path: Path) -> list[str]:
         lines.append(f"name = {profile.name!r}: must be the file's, {path.stem!r}")
     if not profile.source:
         lines.append("source: is empty; say where the measurements come from")
-    for precision, table in (("float32", profile.float32), ("int8", profile.int8)):
-        if table is None:
-            continue
+    for precision, table in precisions(profile):
         for name in sorted(table.kernels.keys() - KERNELS.keys()):
             known = ", ".join(KERNELS)
             lines.append(f"{precision}.kernels.{name}: is no kernel; there are: {known}")
@@ -215,9 +234,9 @@ def _contradictions(profile: DeviceProfile, path: Path) -> list[str]:
 # `reduction_half` is compared with.
 KERNELS: dict[str, str] = {
     "pointwise": "1x1 convolution: MACs; reduction = input channels",
-    "dense": "convolution: MACs; reduction = input channels * kernel",
-    "dilated": "dilated convolution: MACs; reduction = input channels * kernel",
-    "grouped": "grouped convolution: MACs; reduction = input channels of a group * kernel",
+    "dense": "convolution: MACs; reduction = input channels",
+    "dilated": "dilated convolution: MACs; reduction = input channels",
+    "grouped": "grouped convolution: MACs; reduction = input channels of a group",
     "depthwise": "depthwise convolution: MACs; reduction = kernel",
     "depthwise_dilated": "dilated depthwise convolution: MACs; reduction = kernel",
     "transposed": "transposed convolution: MACs; reduction = input channels * kernel / stride",

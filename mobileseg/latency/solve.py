@@ -190,24 +190,42 @@ def _cost(data: Problem, theta: Floats, centre: Floats, spread: Floats) -> float
 
 def _linear(data: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
     """Jacobian of the rows' logarithms, their residuals and weights."""
-    operators = operators_ms(data, theta)
     count = len(data.ms)
-    total = np.bincount(data.row, operators, count)
+    total = np.bincount(data.row, operators_ms(data, theta), count)
     residual = np.log(total / data.ms)
     weight = data.worth / (NOISE**2 * (1.0 + (residual / ROBUST) ** 2))
-    jacobian = np.zeros((count, len(theta)))
-    for i in range(len(theta)):
-        shift = theta.copy()
-        shift[i] += _STEP
-        kernel = (i - len(SHARED)) // len(OWN)
-        touched = data.kernel == kernel if kernel >= 0 else np.ones(len(operators), bool)
-        if not touched.any():
-            continue
-        part = data.operators(touched)
-        change = np.bincount(part.row, operators_ms(part, shift) - operators[touched], count)
-        jacobian[:, i] = change / (_STEP * total)
-    return jacobian, residual, weight
+    shared, own = _slopes(data, theta)
+    columns = [np.bincount(data.row, slope, count) for slope in shared]
+    for kernel in range(len(data.kernels)):
+        mine = data.kernel == kernel
+        columns += [np.bincount(data.row[mine], slope[mine], count) for slope in own]
+    return np.stack(columns, 1) / total[:, None], residual, weight
 
 
-# Small against the curvature of a logarithm, large against rounding.
-_STEP = 1e-5
+def _slopes(data: Problem, theta: Floats) -> tuple[list[Floats], list[Floats]]:
+    """Derivatives of `operators_ms` by the logarithms: of what is shared, of a kernel's own."""
+    bandwidth, ratio, cache, overlap, overhead = map(float, np.exp(theta[: len(SHARED)]))
+    rate, half_k, half_m = np.exp(theta[len(SHARED) :]).reshape(-1, len(OWN))[data.kernel].T
+    k, m = half_k / data.reduction, half_m / data.pixels
+    work = data.work / (rate * 1e6)
+    arithmetic = work * (1.0 + k) * (1.0 + m)
+    per_byte = data.nbytes * 1e-6 / bandwidth
+    outside = data.nbytes / (data.nbytes + cache * 1024.0)
+    memory = per_byte * (1.0 + ratio * outside)
+    power = 1.0 + overlap
+    larger = np.maximum(np.maximum(arithmetic, memory), 1e-300)
+    a, b = (np.maximum(part / larger, 1e-300) for part in (arithmetic, memory))
+    a_p, b_p = a**power, b**power
+    both = a_p + b_p
+    together = larger * both ** (1.0 / power)
+    by_a, by_b = (x_p / x * both ** (1.0 / power - 1.0) for x, x_p in ((a, a_p), (b, b_p)))
+    by_power = (a_p * np.log(a) + b_p * np.log(b)) / (both * power) - np.log(both) / power**2
+    shared = [
+        -by_b * memory,
+        by_b * per_byte * ratio * outside,
+        -by_b * per_byte * ratio * outside * (1.0 - outside),
+        together * by_power * overlap,
+        np.full_like(work, overhead * 1e-3),
+    ]
+    own = [-by_a * arithmetic, by_a * work * k * (1.0 + m), by_a * work * (1.0 + k) * m]
+    return shared, own

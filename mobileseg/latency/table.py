@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log, sqrt
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from mobileseg.graph.ops import Shape
-from mobileseg.latency.profile import Basis, DeviceProfile
+from mobileseg.latency.profile import BAND_PERCENT, Basis, DeviceProfile
 
 Bound: TypeAlias = Literal["arithmetic", "memory", "overhead", "folded"]
 
@@ -17,7 +17,7 @@ Bound: TypeAlias = Literal["arithmetic", "memory", "overhead", "folded"]
 class Row:
     """One operator of the file. Bytes are activations and constants read plus output written.
 
-    low_ms, high_ms: nine of ten layers of this kind lie between. bound "folded" takes no time at
+    low_ms, high_ms: eight of ten layers of this kind lie between. bound "folded" takes no time at
     run time: `note` says why.
     """
 
@@ -65,7 +65,7 @@ class Pricing:
 
     @property
     def low_ms(self) -> float:
-        """Nine of ten networks lie between this and `high_ms`."""
+        """Eight of ten networks lie between this and `high_ms`."""
         return self.ms / self._spread
 
     @property
@@ -88,6 +88,14 @@ class Pricing:
                 doubt = log(row.high_ms / row.ms) * row.ms / total
                 doubts[row.kernel] = doubts.get(row.kernel, 0.0) + doubt
         return exp(sqrt(log(self.factor) ** 2 + sum(doubt**2 for doubt in doubts.values())))
+
+    def coverage(self) -> dict[Basis, float]:
+        """Share of the time from kernels that were fitted, transferred or assumed."""
+        total = self.ms
+        share: dict[Basis, float] = dict.fromkeys(get_args(Basis), 0.0)
+        for row in self.rows:
+            share[row.basis] += row.ms / total if total else 0.0
+        return share
 
     def by_kind(self) -> tuple[KindSum, ...]:
         """Sums per kernel, longest first."""
@@ -112,6 +120,9 @@ class Pricing:
             "threads": profile.threads,
             "runtime": profile.runtime,
             "source": list(profile.source),
+            "note": profile.note,
+            "band_percent": BAND_PERCENT,
+            "coverage": self.coverage(),
             "ms": self.ms,
             "low_ms": self.low_ms,
             "high_ms": self.high_ms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-from mobileseg.latency.profile import Coefficients, DeviceProfile, FitError, Kernel
+from mobileseg.latency.profile import Coefficients, DeviceProfile, FitError, Kernel, precisions
 
 
 def profile_toml(profile: DeviceProfile, command: str) -> str:
@@ -15,13 +15,11 @@ def profile_toml(profile: DeviceProfile, command: str) -> str:
         "# What each key means: mobileseg/latency/profile.py.",
         *_scalars(profile),
     ]
-    for name in ("float32", "int8"):
-        table = getattr(profile, name)
-        if table is not None:
-            lines += ["", f"[{name}]", *_scalars(table)]
-            lines += ["", f"[{name}.error]", *_scalars(table.error)]
-            for kernel, values in table.kernels.items():
-                lines += ["", f"[{name}.kernels.{kernel}]", *_scalars(values)]
+    for name, table in precisions(profile):
+        lines += ["", f"[{name}]", *_scalars(table)]
+        lines += ["", f"[{name}.error]", *_scalars(table.error)]
+        for kernel, values in table.kernels.items():
+            lines += ["", f"[{name}.kernels.{kernel}]", *_scalars(values)]
     return "\n".join(lines) + "\n"
 
 

@@ -26,6 +26,7 @@ from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import pairs, split_note
+from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import as_int8, empty_graph, file_predict, with_weights
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
     from mobileseg.train.metrics import Scores
 
 Say = Callable[[str], None]
-
-# A cut that saves this share of the parent's MACs promises time; one that saves less than the
-# other share of the parent's time has not kept the promise.
-_PROMISED = 0.03
-_KEPT = 0.02
 
 
 @dataclass(frozen=True)
@@ -101,8 +97,7 @@ def _empty_promise(row: Mapping[str, Any], parent: Mapping[str, Any], judge: str
         estimates = of["estimated_ms"][judge]
         return float(estimates.get("int8", estimates["float32"])["ms"])
 
-    promised: bool = row["macs"] < parent["macs"] * (1 - _PROMISED)
-    return promised and ms(row) > ms(parent) * (1 - _KEPT)
+    return saves_no_time(row["macs"], parent["macs"], ms(row), ms(parent))
 
 
 def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:

@@ -7,30 +7,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobileseg.errors import unknown
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
+from mobileseg.latency.against import against
+from mobileseg.latency.benchmark_model import read_profile
 from mobileseg.latency.measure import match, measure
+from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
-from mobileseg.latency.profile import DeviceProfile, load_profile, profiles
+from mobileseg.latency.profile import (
+    DeviceProfile,
+    Precision,
+    load_profile,
+    precisions,
+    profiles,
+)
+from mobileseg.latency.table import Pricing
 from mobileseg.nets.spec import NetSpec
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
+from mobileseg.workflow.advise import advise
+from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """What is asked. devices: by default those of the recipe. step: of a recipe; the last one."""
+    """What is asked. devices: by default those of the recipe. step: of a recipe; the last one.
+
+    advise: what slows each operator down, and what each cut would save. frame: (height, width) of
+    the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
+    """
 
     devices: tuple[str, ...] = ()
-    int8: bool = False
+    precision: Precision = "float32"
     rewrite: bool = True
     measure: bool = False
     threads: int = 1
     step: str | None = None
+    advise: bool = False
+    frame: tuple[int, int] | None = None
+    against: Path | None = None
+    plot: Path | None = None
 
 
 def devices() -> dict[str, Path]:
@@ -44,9 +64,18 @@ def device(name: str) -> DeviceProfile:
     if path.suffix == ".toml" and path.is_file():
         return load_profile(path)
     known = devices()
+    if name not in known and any(word in name.lower() for word in _NEURAL):
+        raise MobilesegError(
+            f"--device {name!r}: the time on a neural processor cannot be told from the network: "
+            "its compiler fuses, splits and refuses operators by rules of its own. Measure it on "
+            f"the phone; CPU and GPU devices are: {', '.join(known)}"
+        )
     if name not in known:
         raise unknown("--device", "device", name, known)
     return load_profile(known[name])
+
+
+_NEURAL = ("npu", "dsp", "hexagon", "edgetpu", "nnapi", "ane")
 
 
 def device_facts() -> list[dict[str, Any]]:
@@ -63,18 +92,15 @@ def device_facts() -> list[dict[str, Any]]:
             "runtime": profile.runtime,
             "year": profile.year,
         }
-        for precision in ("float32", "int8"):
-            table = getattr(profile, precision)
-            row[precision] = (
-                None
-                if table is None
-                else {
-                    "basis": table.basis,
-                    "median_error_percent": table.error.median_percent,
-                    "spearman": table.error.spearman,
-                    "check": table.error.check,
-                }
-            )
+        row |= dict.fromkeys(("float32", "float16", "int8"))
+        for precision, table in precisions(profile):
+            row[precision] = {
+                "basis": table.basis,
+                "median_error_percent": table.error.median_percent,
+                "spearman": table.error.spearman,
+                "check": table.error.check,
+                "band_factor": table.error.factor,
+            }
         rows.append(row)
     return rows
 
@@ -86,22 +112,51 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     file of a recipe holds zeros, which take as long.
     """
     name, recipe, spec, run = _network(given, options.step, runs)
-    graph = empty_graph(spec, options.rewrite)
-    graph = as_int8(graph) if options.int8 else graph
+    profiles_ = [device(each) for each in options.devices or recipe.devices]
+    graph = _graph(spec, options)
     result: dict[str, Any] = {
         "network": name,
-        "precision": "int8" if options.int8 else "float32",
+        "precision": options.precision,
         "image_size": list(spec.image_size),
         "macs": spec.macs,
         "params": spec.params,
     }
-    chosen = options.devices or recipe.devices
-    result["devices"] = [price(graph, device(each)).as_dict() for each in chosen]
+    result["devices"] = [_priced(graph, spec, each, options) for each in profiles_]
     if options.measure:
         result["measured"] = _measured(graph, options.threads)
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
+
+
+def _graph(spec: NetSpec, options: LatencyOptions) -> Graph:
+    graph = empty_graph(spec, options.rewrite)
+    return as_int8(graph) if options.precision == "int8" else graph
+
+
+def _priced(
+    graph: Graph, spec: NetSpec, profile: DeviceProfile, options: LatencyOptions
+) -> dict[str, Any]:
+    """One device's estimate and all else that was asked of it."""
+    half = options.precision == "float16"
+    pricing = price(graph, profile, half)
+    found = pricing.as_dict()
+    if options.advise:
+
+        def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
+            smaller = _graph(other, options)
+            return smaller, price(smaller, profile, half)
+
+        found["advice"] = advise(spec, price_of)
+    if options.frame is not None:
+        found["frame"] = whole_frame(graph, pricing, options.frame, half)
+    if options.against is not None:
+        found["against"] = against(graph, pricing, read_profile(options.against))
+    if options.plot is not None:
+        title = f"{spec.name} {options.precision} on {profile.title}"
+        stem = f"{profile.name}-{options.precision}"
+        found["pictures"] = [str(path) for path in plot(pricing, half, title, options.plot, stem)]
+    return found
 
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:

@@ -26,7 +26,7 @@ KERNEL = Kernel(
     basis="fitted",
     note="",
 )
-ERROR = FitError("family", 11, 1.0, 2.0, 3.0, 0.9, 1.2)
+ERROR = FitError("family", 11, 3, 1.0, 2.0, 3.0, 99.0, 0.9, 1.2, 90.0)
 TABLE = Coefficients(
     basis="fitted",
     note="",

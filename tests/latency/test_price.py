@@ -32,7 +32,7 @@ def test_a_convolution_costs_what_a_hand_computation_says() -> None:
     # 9 output channels fill two steps of 8; 42 positions fill eleven of 4.
     filled = (16 * 5 * 9) * 44
     nbytes = 4 * (5 * 42 + 9 * 45 + 9 + 9 * 42)
-    assert row.ms == pytest.approx(by_hand(filled, 45, 42, nbytes, 10.0))
+    assert row.ms == pytest.approx(by_hand(filled, 5, 42, nbytes, 10.0))
     assert (row.kernel, row.macs, row.params, row.bytes_moved) == (
         "dense",
         9 * 45 * 42,
@@ -53,10 +53,10 @@ def test_an_int8_operator_is_priced_by_the_int8_table() -> None:
 # operator, inputs, constants, kernel, work, reduction, output positions.
 CASES = [
     (ops.Conv2d(), [(1, 5, 6, 7)], [(9, 5, 1, 1)], "pointwise", 9 * 5 * 42, 5, 42),
-    (ops.Conv2d(), [(1, 5, 6, 7)], [(9, 5, 3, 2)], "dense", 9 * 30 * 24, 30, 24),
-    (ops.Conv2d(dilation=(2, 3)), [(1, 5, 6, 7)], [(9, 5, 3, 2)], "dilated", 9 * 30 * 8, 30, 8),
+    (ops.Conv2d(), [(1, 5, 6, 7)], [(9, 5, 3, 2)], "dense", 9 * 30 * 24, 5, 24),
+    (ops.Conv2d(dilation=(2, 3)), [(1, 5, 6, 7)], [(9, 5, 3, 2)], "dilated", 9 * 30 * 8, 5, 8),
     (ops.Conv2d(dilation=(2, 2)), [(1, 5, 6, 7)], [(9, 5, 1, 1)], "pointwise", 9 * 5 * 42, 5, 42),
-    (ops.Conv2d(groups=2), [(1, 4, 6, 7)], [(10, 2, 3, 2)], "grouped", 10 * 12 * 24, 12, 24),
+    (ops.Conv2d(groups=2), [(1, 4, 6, 7)], [(10, 2, 3, 2)], "grouped", 10 * 12 * 24, 2, 24),
     (ops.Conv2d(groups=5), [(1, 5, 6, 7)], [(5, 1, 3, 2)], "depthwise", 5 * 6 * 24, 6, 24),
     (
         ops.Conv2d(dilation=(2, 3), groups=5),
@@ -150,6 +150,28 @@ def test_a_type_without_price_is_an_error() -> None:
     graph = graph_of(ops.Neg(), ((1, 5, 6, 7),), dtype="float16")
     with pytest.raises(MobilesegError, match="Neg on float16 has no price"):
         price(graph, DEVICE)
+
+
+def test_half_precision_moves_half_the_bytes_at_its_own_rates() -> None:
+    device = replace(DEVICE, float16=replace(TABLE, overhead_us=0.0, dram_gb_per_s=0.004))
+    full = price(CONV, replace(DEVICE, float32=replace(TABLE, overhead_us=0, dram_gb_per_s=0.004)))
+    half = price(CONV, device, half=True)
+    assert half.rows[0].bytes_moved * 2 == full.rows[0].bytes_moved
+    assert 0.2 < half.ms / full.ms < 0.55
+    with pytest.raises(MobilesegError, match="small: has no float16 coefficients"):
+        price(CONV, DEVICE, half=True)
+
+
+def test_coverage_is_the_share_of_time_by_where_the_price_comes_from() -> None:
+    assumed = replace(KERNEL, basis="assumed")
+    device = replace(
+        DEVICE, fuses=(), float32=replace(TABLE, kernels=TABLE.kernels | {"pad": assumed})
+    )
+    pricing = price(padded(), device)
+    pad = pricing.rows[0].share
+    assert pricing.coverage() == pytest.approx(
+        {"fitted": 1.0 - pad, "transferred": 0.0, "assumed": pad}
+    )
 
 
 def padded() -> Graph:

@@ -1,0 +1,130 @@
+"""The table that says how far the shipped estimates can be trusted, written by the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mobileseg.latency.profile import Coefficients, DeviceProfile, FitError, Precision
+
+
+@dataclass(frozen=True)
+class Line:
+    """One precision of a device, and the naive model's error on the same rows, if it has rows."""
+
+    profile: DeviceProfile
+    precision: Precision
+    table: Coefficients
+    naive: FitError | None
+
+    def text(self) -> str:
+        """One line of the fit's report: what it foretold of what it had not seen."""
+        error = self.table.error
+        return (
+            f"{self.profile.name:15} {self.precision:8} {self.table.basis:12} {error.rows:5} rows  "
+            f"median {error.median_percent:5.1f} %  mean {error.mean_percent:5.1f} %  "
+            f"p90 {error.p90_percent:5.1f} %  Spearman {error.spearman:.4f}  "
+            f"inside {error.inside_percent:5.1f} %"
+        )
+
+
+def accuracy_text(lines: Sequence[Line], command: str) -> str:
+    """Return the table as Markdown."""
+    own = [line for line in lines if line.naive is not None]
+    other = [line for line in lines if line.naive is None]
+    return _TEXT.format(
+        command=command,
+        head=f"| {' | '.join(_HEAD)} |",
+        rule=f"|---|---|{'--:|' * (len(_HEAD) - 2)}",
+        fitted="\n".join(map(_fitted, own)),
+        transferred="\n".join(map(_transferred, other)),
+    )
+
+
+def _fitted(line: Line) -> str:
+    error, naive = line.table.error, line.naive
+    assert naive is not None
+    cells = [
+        line.profile.name,
+        line.precision,
+        str(line.profile.threads),
+        str(error.rows),
+        str(error.families),
+        f"**{error.median_percent:.1f}**",
+        f"{error.mean_percent:.1f}",
+        f"{error.p90_percent:.1f}",
+        f"{error.within_10_percent:.0f}",
+        f"{error.spearman:.3f}",
+        f"x{error.factor:.2f}",
+        f"{error.inside_percent:.0f}",
+        f"{naive.median_percent:.1f}",
+        f"{naive.within_10_percent:.0f}",
+        f"{naive.spearman:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _transferred(line: Line) -> str:
+    table = line.table
+    return f"| {line.profile.name} | {line.precision} | x{table.error.factor:.2f} | {table.note} |"
+
+
+_HEAD = (
+    "device",
+    "precision",
+    "threads",
+    "rows",
+    "families",
+    "median %",
+    "mean %",
+    "p90 %",
+    "within 10 %, %",
+    "Spearman",
+    "band",
+    "inside %",
+    "MACs only: median %",
+    "within 10 %, %",
+    "Spearman",
+)
+
+_TEXT = """# How far the estimates can be trusted
+
+Written by `{command}`; the same data give the same table.
+
+Every figure is of rows that the fit had not seen: each family (a kind of block, an architecture)
+is left out in turn and foretold from the others. Errors are absolute, in percent of the
+measurement. *Band*: the factor of the 80 % band around a whole network; *inside*: how many rows
+fall into a band that was made without their own family. *MACs only* is the naive model,
+multiply-adds over one rate, checked in the same way on the same rows.
+
+{head}
+{rule}
+{fitted}
+
+pixel1, pixel4, pixel6 and mi11 are checked on blocks (one to ten operators), all others on whole
+networks. With fewer than ten rows the figures of a line are anecdotes; the band allows for it.
+
+## Transferred
+
+No measurement of this device at this precision exists; the figures stand on another device's.
+
+| device | precision | band | how |
+|---|---|---|---|
+{transferred}
+
+## Beside nn-Meter's published figures
+
+nn-Meter publishes the share of networks that it foretells to within 10 %, of 26,000 networks:
+
+| device | framework | within 10 %, % |
+|---|---|--:|
+| Pixel 4, Cortex-A76 | TFLite 2.1 | 99.0 |
+| Mi 9, Adreno 640 | TFLite 2.1 | 99.1 |
+| Pixel 3 XL, Adreno 630 | TFLite 2.1 | 99.0 |
+| Intel NCS2, Myriad VPU | OpenVINO 2019R2 | 83.4 |
+
+Source: microsoft/nn-Meter, README.md, commit 045a14784e797ffb1d36139732a66ee5c325dc1d. Those are
+whole networks, most of them variants of architectures that its predictors were trained for, each
+kernel measured in thousands of shapes on that phone. The columns above leave whole families out
+and count single blocks too: compare with care.
+"""

@@ -1,0 +1,171 @@
+"""Pictures of an estimate: time per operator as bars, and the roofline. Needs matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mobileseg.errors import MobilesegError
+from mobileseg.latency.profile import Coefficients, Precision
+from mobileseg.latency.table import Pricing, Row
+
+# Beyond this many bars nobody reads them, nor shorter ones; the rest is summed up in one.
+_BARS = 40
+_LEAST_SHARE = 0.005
+_WIDTH, _BAR_HEIGHT, _DPI = 9.0, 0.24, 130
+# Colours that stay apart for colour-blind eyes (Okabe and Ito 2008), in order of time spent.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+_OTHER = "#999999"
+
+
+def plot(pricing: Pricing, half: bool, title: str, folder: Path, stem: str) -> list[Path]:
+    """Write STEM-layers.png and STEM-roofline.png, and return their paths.
+
+    Raises MobilesegError where matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        raise MobilesegError(
+            "--plot: matplotlib is not installed; pip install 'mobileseg[plot]'"
+        ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = _colours(pricing)
+    # Text is not an equation: a layer may be named a_b.
+    with mpl.rc_context({"text.parse_math": False, "font.size": 8}):
+        written = []
+        for name, draw in (("layers", _layers), ("roofline", _roofline)):
+            figure = Figure(dpi=_DPI, layout="constrained")
+            draw(figure, pricing, half, title, colours)
+            path = folder / f"{stem}-{name}.png"
+            figure.savefig(path, metadata={"Software": None})
+            written.append(path)
+    return written
+
+
+def _colours(pricing: Pricing) -> dict[str, str]:
+    """A colour per kernel; the least important ones share grey."""
+    kernels = [kind.kernel for kind in pricing.by_kind() if kind.ms]
+    return {
+        kernel: _COLOURS[i] if i < len(_COLOURS) else _OTHER for i, kernel in enumerate(kernels)
+    }
+
+
+def _layers(figure: Any, pricing: Pricing, _half: bool, title: str, colours: Any) -> None:
+    """Bars in running order with the band of each."""
+    rows = [row for row in pricing.rows if row.ms]
+    longest = sorted(rows, key=lambda row: -row.ms)[:_BARS]
+    shown = {row.index for row in longest if row.share >= _LEAST_SHARE}
+    rest = sum(row.ms for row in rows if row.index not in shown)
+    rows = [row for row in rows if row.index in shown]
+    count = len(rows) + bool(rest)
+    figure.set_size_inches(_WIDTH, 1.6 + _BAR_HEIGHT * count)
+    axes = figure.add_subplot()
+    for at, row in enumerate(rows):
+        reach = [[row.ms - row.low_ms], [row.high_ms - row.ms]]
+        axes.barh(at, row.ms, color=colours[row.kernel], height=0.75)
+        axes.errorbar(row.ms, at, xerr=reach, color="#333333", linewidth=0.8, capsize=1.5)
+    names = [f"{row.layer}  {row.index}" for row in rows]
+    if rest:
+        axes.barh(len(rows), rest, color="white", edgecolor=_OTHER, height=0.75)
+        names.append(f"{sum(bool(row.ms) for row in pricing.rows) - len(rows)} others together")
+    axes.set_yticks(range(count), names)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_xlim(0, _longest(rows, rest))
+    axes.set_xlabel("ms; line: 80 % band of a single layer (cut where it leaves the picture)")
+    axes.set_title(
+        f"{title}\n{pricing.ms:.2f} ms ({pricing.low_ms:.2f}-{pricing.high_ms:.2f})", loc="left"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", linewidth=0.3)
+    axes.set_axisbelow(True)
+    _legend(axes, pricing, colours)
+
+
+def _longest(rows: list[Row], rest: float) -> float:
+    """Wide enough for every bar; one assumed kernel's wide band must not flatten all the rest."""
+    tops = [min(row.high_ms, 3.0 * row.ms) for row in rows]
+    return 1.08 * max([rest, *tops, 1e-6])
+
+
+def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    named = [
+        Patch(color=colours[kind.kernel], label=f"{kind.kernel} {100 * kind.share:.0f} %")
+        for kind in pricing.by_kind()
+        if kind.share >= _LEAST_SHARE and colours.get(kind.kernel, _OTHER) != _OTHER
+    ]
+    if _OTHER in colours.values():
+        named.append(Patch(color=_OTHER, label="other"))
+    axes.legend(handles=named, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: Any) -> None:
+    """Arithmetic against traffic per multiply-add, under what the device reaches at best."""
+    figure.set_size_inches(_WIDTH, 5.0)
+    axes = figure.add_subplot()
+    rows = [row for row in pricing.rows if row.ms and row.macs]
+    scale = 2 if half else 1
+    longest = max((row.ms for row in rows), default=1.0)
+    for row in sorted(rows, key=lambda row: -row.ms):
+        axes.scatter(
+            row.macs * scale / row.bytes_moved,
+            row.macs / row.ms / 1e6,
+            s=12 + 160 * row.ms / longest,
+            color=colours[row.kernel],
+            alpha=0.75,
+            linewidths=0.4,
+            edgecolors="white",
+        )
+    intensities = [row.macs * scale / row.bytes_moved for row in rows] or [1.0]
+    table = pricing.profile.coefficients(_precision(pricing, half))
+    _roof(axes, table, pricing, min(intensities) / 2, max(intensities) * 2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set_xlabel("multiply-adds per byte moved")
+    axes.set_ylabel("1e9 multiply-adds a second (estimated)")
+    axes.set_title(f"{title}: roofline; a dot is a layer, its area the time", loc="left")
+    axes.grid(linewidth=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, pricing, {row.kernel: colours[row.kernel] for row in rows})
+
+
+def _precision(pricing: Pricing, half: bool) -> Precision:
+    if half:
+        return "float16"
+    kinds = {row.kernel for row in pricing.rows}
+    return "int8" if "quantize" in kinds else "float32"
+
+
+def _roof(axes: Any, table: Coefficients, pricing: Pricing, low: float, high: float) -> None:
+    """The slopes of the caches and of memory, and the best rate of the kernels in use."""
+    used = [row.kernel for row in pricing.rows if row.macs]
+    peak = max((table.kernels[kernel].giga_per_s for kernel in used), default=1.0)
+    for name, rate, style in (
+        ("caches", table.bandwidth_gb_per_s, "-"),
+        ("memory", table.dram_gb_per_s, "--"),
+    ):
+        knee = min(max(peak / rate, low), high)
+        axes.plot([low, knee], [low * rate, knee * rate], style, color="#555555", linewidth=0.9)
+        axes.annotate(
+            f"{name} {rate:.0f} GB/s",
+            (low, low * rate),
+            textcoords="offset points",
+            xytext=(14, 0),
+            color="#555555",
+        )
+    start = min(max(peak / table.bandwidth_gb_per_s, low), high)
+    axes.plot([start, high], [peak, peak], "-", color="#555555", linewidth=0.9)
+    axes.annotate(
+        f"{peak:.0f} GMAC/s",
+        (high, peak),
+        textcoords="offset points",
+        xytext=(-4, 4),
+        ha="right",
+        color="#555555",
+    )

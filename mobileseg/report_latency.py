@@ -1,0 +1,205 @@
+"""A priced network in words: tables of operators, of cuts, of a whole frame, and the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from rich.table import Table
+
+Facts: TypeAlias = dict[str, Any]
+
+_TOP = 10
+
+
+def latency_tables(pricing: Facts, measured: Facts | None = None) -> list[Table]:
+    """Return benchmark_model's three blocks: run order, top by time, sum by kind."""
+    rows = pricing["rows"]
+    top = sorted(rows, key=lambda row: -row["ms"])[:_TOP]
+    blocks = [
+        _latency_rows("Run order", rows, measured),
+        _latency_rows(f"Top {len(top)} by time", top, measured),
+    ]
+    kinds = Table(title="Sum by kind", title_justify="left")
+    kinds.add_column("kind", no_wrap=True)
+    for name in ("count", "MMAC", "ms", "share"):
+        kinds.add_column(name, justify="right", no_wrap=True)
+    for kind in pricing["by_kind"]:
+        kinds.add_row(
+            kind["kernel"],
+            str(kind["count"]),
+            f"{kind['macs'] / 1e6:.2f}",
+            f"{kind['ms']:.3f}",
+            f"{100 * kind['share']:.1f} %",
+        )
+    more = [_EXTRAS[key](pricing[key]) for key in _EXTRAS if key in pricing]
+    return [*blocks, kinds, *(table for tables in more for table in tables)]
+
+
+def _latency_rows(title: str, rows: Sequence[Facts], measured: Facts | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("#", "layer", "kind"):
+        table.add_column(name, no_wrap=True)
+    names = ["input", "output", "MMAC", "params", "KB moved", "ms", "80 % band", "share"]
+    if measured is not None:
+        names.append("measured ms")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by", no_wrap=True)
+    for row in rows:
+        cells = [
+            str(row["index"]),
+            row["layer"],
+            row["kernel"],
+            _shape(row["input_shapes"][0]),
+            _shape(row["output_shape"]),
+            f"{row['macs'] / 1e6:.2f}",
+            f"{row['params']:,}",
+            f"{row['bytes_moved'] / 1024:.1f}",
+            f"{row['ms']:.3f}",
+            f"{row['low_ms']:.3f}-{row['high_ms']:.3f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        if measured is not None:
+            cells.append(_measured(measured, row["index"]))
+        table.add_row(*cells, row["bound"])
+    return table
+
+
+def _measured(measured: Facts, index: int) -> str:
+    found = measured["operators_ms"][index]
+    return f"{found:.3f}" if isinstance(found, float) else found or "-"
+
+
+def latency_lines(priced: Facts, done: Facts) -> list[str]:
+    """Return what stands under the tables: totals, device, runtime, threads, sources."""
+    total = f"{priced['ms']:.2f} ms ({priced['low_ms']:.2f}-{priced['high_ms']:.2f})"
+    share = pricing_share(priced["coverage"])
+    lines = [
+        f"{done['network']} {done['precision']} on {priced['title']}: estimated {total}; "
+        f"{done['macs'] / 1e6:.1f} MMAC, {done['params'] / 1e6:.3f} M parameters",
+        f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
+        f"{priced['threads']} thread(s), {priced['runtime']}",
+        f"{share}; bands hold eight of ten networks, or layers, of kinds that the fit has not seen",
+        *(f"note: {note}" for note in [priced["note"]] if note),
+        *(f"picture: {path}" for path in priced.get("pictures", [])),
+        *(f"source: {source}" for source in priced["source"]),
+    ]
+    measured = done.get("measured")
+    if measured is not None:
+        times = f"{measured['median_ms']:.2f} ms median, {measured['p90_ms']:.2f} ms p90"
+        how = f"{measured['runs']} runs, {measured['threads']} thread(s), {measured['how']}"
+        lines.append(f"measured here: {times}, {how}")
+    return lines
+
+
+def pricing_share(coverage: Facts) -> str:
+    """Return in words how much of the time comes from kinds with data."""
+    words = {
+        "fitted": "fitted to this device",
+        "transferred": "transferred from another",
+        "assumed": "assumed",
+    }
+    parts = [f"{100 * coverage[key]:.0f} % {words[key]}" for key in words if coverage[key]]
+    return f"of the time: {', '.join(parts) or 'nothing'}"
+
+
+def _advice(advice: Facts) -> list[Table]:
+    flagged = _table("What slows layers down", ("#", "layer", "kind"), ("ms", "share"))
+    flagged.add_column("why", overflow="fold")
+    for row in advice["layers"]:
+        if row["flags"]:
+            flagged.add_row(
+                str(row["index"]),
+                row["layer"],
+                row["kernel"],
+                f"{row['ms']:.3f}",
+                f"{100 * row['share']:.1f} %",
+                "; ".join(row["flags"]),
+            )
+    blocks = _table("Blocks by time", ("block", "kind"), ("MMAC", "ms", "share"))
+    for row in advice["blocks"][:_TOP]:
+        blocks.add_row(
+            row["block"],
+            row["kind"],
+            f"{row['macs'] / 1e6:.2f}",
+            f"{row['ms']:.3f}",
+            f"{100 * row['share']:.1f} %",
+        )
+    cuts = _table("What a cut would save, priced again", ("step",), ("saves ms", "then ms", "MMAC"))
+    for row in advice["cuts"][: 2 * _TOP]:
+        flag = " *" if row["saves_no_time"] else ""
+        cuts.add_row(
+            row["cut"] + flag,
+            f"{row['saves_ms']:.3f}",
+            f"{row['ms']:.3f}",
+            f"{row['saves_macs'] / 1e6:.2f}",
+        )
+    notes = ["* saves MACs, but by the estimate no time"] * any(
+        row["saves_no_time"] for row in advice["cuts"][: 2 * _TOP]
+    )
+    if advice["refused"]:
+        count = len(advice["refused"])
+        notes.append(f"{count} other cuts do not fit this network (--json says why)")
+    cuts.caption = "\n".join(notes) or None
+    return [*([flagged] if flagged.row_count else []), blocks, cuts]
+
+
+def _frame(frame: Facts) -> list[Table]:
+    title = "Whole frame of {}x{}".format(*frame["size"])
+    table = _table(title, ("step", "kind"), ("ms", "80 % band", "basis"))
+    rows = list(frame["rows"])
+    before = [row for row in rows if not row["step"].endswith("out")]
+    for row in before:
+        table.add_row(*_frame_row(row))
+    table.add_row("network", "", f"{frame['network_ms']:.3f}", "", "")
+    for row in rows[len(before) :]:
+        table.add_row(*_frame_row(row))
+    band = f"{frame['low_ms']:.3f}-{frame['high_ms']:.3f}"
+    table.add_row("together", "", f"{frame['ms']:.3f}", band, "")
+    return [table]
+
+
+def _frame_row(row: Facts) -> list[str]:
+    band = f"{row['low_ms']:.3f}-{row['high_ms']:.3f}"
+    return [row["step"], row["kernel"], f"{row['ms']:.3f}", band, row["basis"]]
+
+
+def _against(found: Facts) -> list[Table]:
+    title = (
+        f"Beside {found['file']}: measured {found['measured_ms']:.2f} ms ({found['how']}, "
+        f"{found['runtime']}), estimated {found['estimated_ms']:.2f} ms"
+    )
+    names = ("estimated ms", "80 % band", "measured ms", "miss ms", "inside")
+    table = _table(title, ("#", "layer", "kind"), names)
+    for row in found["rows"]:
+        table.add_row(
+            str(row["index"]),
+            row["layer"],
+            row["kernel"],
+            f"{row['estimated_ms']:.3f}",
+            f"{row['low_ms']:.3f}-{row['high_ms']:.3f}",
+            f"{row['measured_ms']:.3f}",
+            f"{row['miss_ms']:+.3f}",
+            "yes" if row["inside"] else "no",
+        )
+    inside = f"{found['operators_inside']} of {len(found['rows'])} operators inside their bands"
+    table.caption = f"{inside}; {found['fused']} have no time of their own in the profile"
+    return [table]
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape[1:]))
+
+
+# What else may have been asked of a device, and how it is shown.
+_EXTRAS = {"advice": _advice, "frame": _frame, "against": _against}
