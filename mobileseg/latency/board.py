@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+
 def runtime() -> tuple[Any, str]:
     """Return the interpreter class and the runtime's name. Raises ImportError without one."""
     try:
@@ -125,9 +126,7 @@ def profile(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     if not program.is_file():
         return {}
     numbers = [str(job[key]) for key in ("threads", "least", "warmup")]
-    command = [sys.executable, "-P", str(program), str(folder / job["files"][0]), *numbers]
-    if sys.version_info < (3, 11):
-        command.remove("-P")
+    command = [sys.executable, str(program), str(folder / job["files"][0]), *numbers]
     try:
         done = subprocess.run(command, capture_output=True, timeout=job["patience"], check=False)
         answer = json.loads(done.stdout.decode(errors="replace").splitlines()[-1])

@@ -79,12 +79,12 @@ class Draw:
     def size(self, least: int = 5, most: int = 160) -> int:
         """Height and width of a square map."""
         at = np.clip(self.share + self.random.normal(0, 0.15), 0, 1)
-        return int(round(least * (most / least) ** at))
+        return round(float(least * (most / least) ** at))
 
     def channels(self, least: int = 8, most: int = 1024, step: int = 8) -> int:
         """Channels: mostly whole steps, now and then a few off."""
         at = np.clip(1 - self.share + self.random.normal(0, 0.25), 0, 1)
-        count = max(step, round(least * (most / least) ** at / step) * step)
+        count = max(step, round(float(least * (most / least) ** at / step)) * step)
         return max(1, count - int(self.random.random() < 0.15) * int(self.random.integers(0, step)))
 
     def one_of(self, *values: int) -> int:

@@ -215,8 +215,7 @@ def _broken(place: Place, complaints: str) -> MobilesegError:
 
 # Reads this program's own source from input and runs it.
 BOOT = (
-    "import sys; i = sys.stdin.buffer; "
-    'exec(compile(i.read(int(i.readline())), "board.py", "exec"))'
+    'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "board.py", "exec"))'
 )
 # No network small enough for a board needs this long for one visit.
 PATIENCE_S = 180.0

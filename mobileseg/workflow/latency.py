@@ -28,6 +28,7 @@ from mobileseg.nets.spec import NetSpec
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
+from mobileseg.workflow.calibrate import THIS_MACHINE, Where, measure_on
 from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
@@ -39,6 +40,7 @@ class LatencyOptions:
 
     advise: what slows each operator down, and what each cut would save. frame: (height, width) of
     the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
+    where: the machine that `measure` times the file on.
     """
 
     devices: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class LatencyOptions:
     frame: tuple[int, int] | None = None
     against: Path | None = None
     plot: Path | None = None
+    where: Where = THIS_MACHINE
 
 
 def devices() -> dict[str, Path]:
@@ -123,7 +126,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     }
     result["devices"] = [_priced(graph, spec, each, options) for each in profiles_]
     if options.measure:
-        result["measured"] = _measured(graph, options.threads)
+        result["measured"] = _measured(graph, options)
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
@@ -172,11 +175,14 @@ def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, Net
     return run.name, run.recipe(), run.spec(), run
 
 
-def _measured(graph: Graph, threads: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.tflite"
-        write_atomic(path, write_tflite(graph))
-        found = measure(path, threads)
+def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
+    if options.where.on:
+        found = measure_on(graph, options.where, options.threads)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.tflite"
+            write_atomic(path, write_tflite(graph))
+            found = measure(path, options.threads)
     matched = match(graph, found)
     operators = [each / 1000 if isinstance(each, float) else each for each in matched]
     return found.as_dict() | {"operators_ms": operators}
