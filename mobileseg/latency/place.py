@@ -62,7 +62,9 @@ def ssh_place(address: str, python: str = "python3", config: Path | None = None)
     except ValueError:
         raise _no_address(address) from None
     rest = parts.path.strip("/") or parts.query or parts.fragment or parts.password
-    if parts.scheme != "ssh" or rest or not _HOST.fullmatch(host):
+    # urlsplit drops line ends and tabs before it looks.
+    odd = any(letter.isspace() for letter in address)
+    if odd or parts.scheme != "ssh" or rest or not _HOST.fullmatch(host):
         raise _no_address(address)
     if user and not _USER.fullmatch(user):
         raise _no_address(address)

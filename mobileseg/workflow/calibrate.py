@@ -28,6 +28,7 @@ from mobileseg.latency.toml import profile_toml
 from mobileseg.quantize.convert import quantize
 
 COMMAND = "mobileseg devices calibrate"
+_ORIGIN = "from times taken on the machine; calibrate again rather than edit"
 # Medians over so many rounds; a quick calibration times half of the networks.
 _ROUNDS, _QUICK_ROUNDS = 5, 3
 
@@ -135,7 +136,7 @@ def calibrate_machine(
     day = datetime.now(UTC).date()
     profile = _profile(name, answer, job, len(files), day, tables)
     path = out / f"{name}.toml"
-    write_atomic(path, profile_toml(profile, COMMAND, "; calibrate again rather than edit"))
+    write_atomic(path, profile_toml(profile, COMMAND, _ORIGIN))
     warning = next((one.warning() for one in busy.values() if one.warning()), "")
     return Calibrated(path, profile, busy, warning)
 
