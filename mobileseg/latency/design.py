@@ -150,6 +150,15 @@ def _grouped(draw: Draw) -> Graph:
     return s.graph(x)
 
 
+def _narrowing(draw: Draw) -> Graph:
+    """A depthwise layer that itself narrows: two inputs for each output, the slow way to group."""
+    s = Layers()
+    size = draw.size(5, 40)
+    out = draw.channels(16, 512)
+    x = s.input(2 * out, size, size)
+    return s.graph(s.spread(x, out, 3, 1, out))
+
+
 def _transposed(draw: Draw) -> Graph:
     s = Layers()
     size, kernel = draw.size(5, 80), draw.one_of(2, 4, 4)
@@ -273,6 +282,7 @@ SINGLES: dict[str, tuple[int, Single]] = {
     "dilated": (6, _dilated),
     "depthwise_dilated": (6, _depthwise_dilated),
     "grouped": (6, _grouped),
+    "narrowing": (6, _narrowing),
     "transposed": (10, _transposed),
     "relu": (5, _each(ops.Activation("relu"))),
     "sigmoid": (5, _each(ops.Activation("sigmoid"))),

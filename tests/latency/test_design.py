@@ -45,7 +45,7 @@ def test_names_are_files_of_their_own() -> None:
 
 
 def test_networks_are_small_and_of_several_families() -> None:
-    assert all(model.graph.total_macs <= 2 * MOST_MACS for model in MODELS)
+    assert all(model.graph.total_macs <= 3 * MOST_MACS for model in MODELS)
     families = Counter(model.family for model in MODELS)
     assert len(families) >= 10
     assert all(count >= 4 for family, count in families.items() if family != SINGLE)
