@@ -243,5 +243,5 @@ _ENOUGH_ROWS = 3
 UNSEEN_FACTOR = 1.8
 # Rounds of a quiet machine differ by 1 to 3 %; from here on a median of rounds errs by as much as
 # the formula does. Others' share of the time matters less: the clock leaves it out.
-NOISE_BOUND = 8.0
+NOISE_BOUND = 10.0
 STOLEN_BOUND = 25.0

@@ -89,7 +89,7 @@ _PYTHON = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9._/~-]*")
 
 def _no_address(address: str) -> MobilesegError:
     return MobilesegError(
-        f"--on {address!r}: is no address; give ssh://user@host or ssh://user@host:port"
+        f"--on {address!r}: is no address; give ssh://user@host, ssh://user@host:port or adb"
     )
 
 

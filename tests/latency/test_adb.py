@@ -24,7 +24,10 @@ from mobileseg.latency.place import Job
 from tests.latency.test_place import free_port
 
 PHONE = Phone("R58M", Path("/builds/benchmark_model"), "/data/local/tmp/mobileseg-0badcafe")
-LISTED = "List of devices attached\nR58M\tdevice\nemulator-5554\toffline\n192.168.0.9:5555\tunauthorized\n\n"
+LISTED = (
+    "List of devices attached\nR58M\tdevice\nemulator-5554\toffline\n"
+    "192.168.0.9:5555\tunauthorized\n\n"
+)
 
 
 def test_the_way_there_and_back() -> None:

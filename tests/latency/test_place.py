@@ -19,7 +19,8 @@ from mobileseg.errors import MobilesegError
 from mobileseg.export.tflite import write_tflite
 from mobileseg.latency.design import design
 from mobileseg.latency.place import BOOT, HERE, Job, Place, run_job, ssh_place
-from mobileseg.workflow.calibrate import Where, measure_on
+from mobileseg.latency.profile import load_profile
+from mobileseg.workflow.calibrate import Where, calibrate_machine, measure_on
 
 SMALL = Job(rounds=2, ms=5, least=2, warmup=1)
 MODEL = next(model for model in design() if model.family == "stem")
@@ -221,6 +222,16 @@ def test_measures_over_ssh_and_cleans_up(server: Server) -> None:
     assert found.runtime.startswith("LiteRT") and server.address in found.runtime
     assert found.how == "LiteRT's profiler"
     assert len(found.operators) == len(MODEL.graph.nodes)
+    assert empty_soon(server.temporary)
+
+
+@pytest.mark.slow
+def test_calibrates_over_ssh(server: Server, tmp_path: Path) -> None:
+    where = Where(server.address, sys.executable, server.config)
+    heard: list[tuple[int, int]] = []
+    found = calibrate_machine("board", tmp_path, where, 1, True, lambda *at: heard.append(at))
+    assert load_profile(tmp_path / "board.toml") == found.profile
+    assert heard[-1][0] == heard[-1][1] == len(heard)
     assert empty_soon(server.temporary)
 
 
