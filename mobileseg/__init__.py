@@ -10,9 +10,10 @@ about is asked of the graph:
      Recipe --steps--> NetSpec --build--> nn.Module --trace--> Graph --price--> latency
                           ^   (+ weights)   |                   |
                           |               train                 +--write--> .tflite  .onnx
-                          |                                     |
-                          +------ narrower widths,              +--quantize--> int8 Graph
-                                  inherited weights
+                          |                                 ^   |
+                          +------ narrower widths,          |   +--quantize--> int8 Graph
+                                  inherited weights         |
+                                                            +--read-- anybody's .tflite  .onnx
 ```
 
 The folders are the verbs. Imports point downward only, siblings never import each other, and
@@ -28,6 +29,7 @@ tests/test_architecture.py holds it:
   train/        data, augmentation, losses, metrics, the loop
   quantize/     int8: rules per operator, calibration, conversion
   export/       TFLite and ONNX writers, the real runtimes, the check of one by the other
+  reading/      TFLite, ONNX and saved graphs, anybody's, to graphs; takes every file for hostile
   latency/      device profiles, price per operator, fit, measurement
   nets/         a network as data (NetSpec) and the module it builds
   graph/        a network as a machine runs it: operators, passes, execution; knows no file format

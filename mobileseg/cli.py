@@ -215,7 +215,9 @@ def export(
 
 @app.command()
 def latency(
-    network: Annotated[str, typer.Argument(help="A run, or a recipe.")],
+    network: Annotated[
+        str, typer.Argument(help="A run, a recipe, or anybody's .tflite or .onnx file.")
+    ],
     device: Device = None,
     precision: Annotated[
         Literal["float32", "float16", "int8"],
@@ -230,6 +232,10 @@ def latency(
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the measurement.")] = 1,
+    input_size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),
+    ] = None,
     advise: Annotated[
         bool, typer.Option("--advise", help="Say what slows it down and what cuts would save.")
     ] = False,
@@ -250,12 +256,14 @@ def latency(
     """Say what every operator costs on a named device, and measure it here.
 
     Example: mobileseg latency recipes/portrait.toml --device pixel4 --int8
+
+    Example: mobileseg latency model.tflite --measure
     """
     from mobileseg.report_latency import latency_lines, latency_tables
-    from mobileseg.workflow.calibrate import Where
     from mobileseg.workflow.frame import parse_frame
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
+    from mobileseg.workflow.where import Where
 
     options = LatencyOptions(
         devices=tuple(device or ()),
@@ -268,6 +276,7 @@ def latency(
         frame=parse_frame(frame) if frame else None,
         against=against,
         plot=plot,
+        input_size=_size(input_size) if input_size is not None else None,
         where=Where(on, board_python, ssh_config, benchmark_model),
     )
     done = run_latency(network, options, runs)
@@ -353,6 +362,23 @@ def devices_ls(as_json: Json = False) -> None:
     _show(rows, [devices_table(rows)], as_json)
 
 
+@devices_app.command("transfer")
+def devices_transfer(
+    base: Annotated[str, typer.Argument(help="A measured device with the same core.")],
+    chip: Annotated[str, typer.Argument(help="Chip with known facts, as Snapdragon 730G.")],
+    out: Annotated[Path, typer.Option(help="Profile to write.")],
+) -> None:
+    """Scale a device's profile to a chip that nobody measured: same core, other clock.
+
+    Example: mobileseg devices transfer pixel4 "Snapdragon 730G" --out mine.toml
+    """
+    from mobileseg.workflow.latency import transfer_device
+
+    transfer_device(base, chip, out)
+    print(out)
+    _say(f"next: mobileseg latency RECIPE --device {out}")
+
+
 @devices_app.command("fit")
 def devices_fit(
     names: Annotated[list[str] | None, typer.Argument(help="Devices; all of them.")] = None,
@@ -392,7 +418,8 @@ def devices_calibrate(
     """
     from mobileseg.report_latency import calibrated_table
     from mobileseg.train.console import Display
-    from mobileseg.workflow.calibrate import Where, calibrate_machine
+    from mobileseg.workflow.calibrate import calibrate_machine
+    from mobileseg.workflow.where import Where
 
     where = Where(on, board_python, ssh_config, benchmark_model)
     with Display(1, 0, not as_json) as display:
@@ -426,6 +453,13 @@ def weights_import(
     print(f"wrote {out}")
 
 
+def _size(given: str) -> tuple[int, int]:
+    sides = given.lower().replace("x", ",").split(",")
+    if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
+        raise typer.BadParameter(f"{given!r}; it is HEIGHT,WIDTH in pixels, as 256,512")
+    return int(sides[0]), int(sides[1])
+
+
 def _recipe(given: str, overrides: list[str] | None, data: Path | None) -> Recipe:
     from mobileseg.recipe import read_recipe
 
@@ -447,8 +481,10 @@ def _show(data: Any, tables: Iterable[Table], as_json: bool) -> None:
 def _tables(tables: Iterable[Table]) -> None:
     from rich.console import Console
 
-    # Into a pipe or a file a table is as wide as it needs to be.
-    console = Console() if sys.stdout.isatty() else Console(width=240)
+    # Into a pipe or a file a table is as wide as it needs to be. Names of foreign files may hold
+    # brackets, which are no markup.
+    width = None if sys.stdout.isatty() else 240
+    console = Console(width=width, markup=False, emoji=False)
     for table in tables:
         console.print(table)
 

@@ -81,7 +81,7 @@ def latency_lines(priced: Facts, done: Facts) -> list[str]:
         f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
         f"{priced['threads']} thread(s), {priced['runtime']}",
         f"{share}; bands hold eight of ten networks, or layers, of kinds that the fit has not seen",
-        *(f"note: {note}" for note in [priced["note"]] if note),
+        *(f"note: {note}" for note in [priced["note"], *done.get("notes", ())] if note),
         *(f"picture: {path}" for path in priced.get("pictures", [])),
         *(f"source: {source}" for source in priced["source"]),
     ]

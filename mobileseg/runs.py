@@ -50,6 +50,11 @@ class Run:
     def latency_folder(self) -> Path:
         return self.folder / "latency"
 
+    def graph_path(self, precision: str, rewrite: bool = True) -> Path:
+        """Where the graph of a file is kept, without weights."""
+        plain = "" if rewrite else "-plain"
+        return self.latency_folder / f"{precision}{plain}.graph.safetensors"
+
     @property
     def checkpoint_path(self) -> Path:
         return self.folder / "checkpoint.safetensors"

@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workflow"}),
     frozenset({"runs", "report", "report_latency"}),
     frozenset({"recipe"}),
-    frozenset({"slim", "train", "quantize", "export", "latency"}),
+    frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),
     frozenset({"nets", "graph"}),
     frozenset({"validate", "files"}),
     frozenset({"errors"}),

@@ -94,7 +94,9 @@ Written by `{command}`; the same data give the same table.
 Every figure is of rows that the fit had not seen: each family (a kind of block, an architecture)
 is left out in turn and foretold from the others. Errors are absolute, in percent of the
 measurement. *Band*: the factor of the 80 % band around a whole network; *inside*: how many rows
-fall into a band that was made without their own family. *MACs only* is the naive model,
+fall into a band that was made without their own family; rows of which half the time or more comes
+from kernels that the other families do not hold count in the errors, but neither in *band* nor in
+*inside*: such kernels widen an estimate's band by themselves. *MACs only* is the naive model,
 multiply-adds over one rate, checked in the same way on the same rows.
 
 {head}

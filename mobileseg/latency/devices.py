@@ -62,7 +62,7 @@ CHANNEL_TILE = 8
 NOTHING = 1e-3
 STARTS: dict[str, tuple[float, float, float]] = {
     "pointwise": (15.0, 8.0, 5.0),
-    "dense": (15.0, 8.0, 5.0),
+    "dense": (15.0, 2.0, 5.0),
     "depthwise": (7.5, 3.0, 5.0),
     "hard_swish": (3.0, NOTHING, NOTHING),
     "hard_sigmoid": (3.0, NOTHING, NOTHING),
@@ -318,4 +318,21 @@ DEVICES: tuple[Device, ...] = (
         like="sd835",
         pixel_tile=4,
     ),
+)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A phone or board that nobody measured: a device of the same core, scaled by data sheets."""
+
+    name: str
+    title: str
+    base: str
+    soc: str
+
+
+TRANSFERS: tuple[Transfer, ...] = (
+    Transfer("sd730g", "Snapdragon 730G phone (not measured)", "pixel4", "Snapdragon 730G"),
+    Transfer("sd765g", "Snapdragon 765G phone (not measured)", "pixel4", "Snapdragon 765G"),
+    Transfer("rpi5", "Raspberry Pi 5, 1 thread (not measured)", "pixel4", "BCM2712"),
 )

@@ -25,6 +25,7 @@ from mobileseg.latency.devices import (
     RELATIONS,
     STARTS,
     TILED,
+    TRANSFERS,
     Device,
     gpu_start,
     start,
@@ -32,14 +33,15 @@ from mobileseg.latency.devices import (
 from mobileseg.latency.error import (
     FEW_FAMILIES,
     LEAST_FACTOR,
+    UNSEEN_FACTOR,
     fit_error,
     layer_power,
     macs_only,
     short,
 )
 from mobileseg.latency.facts import Measured, read_facts
+from mobileseg.latency.hardware import borrowed, transferred
 from mobileseg.latency.profile import (
-    Basis,
     Coefficients,
     DeviceProfile,
     FitError,
@@ -104,13 +106,15 @@ def fit_devices(
                 fitted[device.name, precision] = _fit(device, precision, own, fitted)
         if (device.name, "float32") not in fitted:
             raise MobilesegError(f"devices: {device.name} has no float32 row in the tables")
-    for device in chosen(only):
-        profile = device_profile(device, rows, fitted)
-        path = out / f"{device.name}.toml"
+    made = {device.name: device_profile(device, rows, fitted) for device in chosen(only)}
+    for one in TRANSFERS if not only else ():
+        made[one.name] = transferred(made[one.base], facts, one.soc, one.name, one.title)
+    for name, profile in made.items():
+        path = out / f"{name}.toml"
         _write(path, profile_toml(profile, COMMAND))
         written.append(path)
         for precision, table in precisions(profile):
-            own_fit = fitted.get((device.name, precision))
+            own_fit = fitted.get((name, precision))
             lines.append(Line(profile, precision, table, own_fit.naive if own_fit else None))
             say(lines[-1].text())
     if not only:
@@ -168,7 +172,19 @@ def _prior(device: Device, precision: Precision, fitted: Done, families: int) ->
         return partial(_donated, _values(fitted[device.donor, "float32"]), RATE_SPREAD)
     if device.accelerator == "gpu":
         return lambda data: gpu_start(data.kernels)
-    return lambda data: start(device.speed, data.kernels)
+    return partial(_alike, device.speed)
+
+
+def _alike(speed: float, data: Problem) -> dict[str, Prior]:
+    """The start of a device, its dense convolutions as fast as its pointwise ones.
+
+    Both run the same micro-kernel, and the blocks hold no dense convolution but a network's first,
+    whose three input channels say little of the rate for many.
+    """
+    prior = start(speed, data.kernels)
+    at = names(data.kernels).index("pointwise.giga_per_s")
+    rate = float(np.exp(solve(data, prior, steps=8).theta[at]))
+    return prior | {"dense.giga_per_s": Prior(rate, ALIKE_SPREAD)}
 
 
 def _pattern(device: Device, precision: Precision, fitted: Done) -> tuple[Fitted, Fitted] | None:
@@ -282,33 +298,9 @@ def _other(device: Device, precision: Precision, fitted: Done) -> Coefficients |
     pattern = _pattern(device, precision, fitted)
     if pattern is None:
         return None
-    return transfer(coefficients(fitted[device.name, "float32"]), *pattern, device.like, precision)
-
-
-def transfer(
-    float32: Coefficients, like: Fitted, like32: Fitted, name: str, precision: Precision
-) -> Coefficients:
-    """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
-    to, of = coefficients(like), coefficients(like32)
-    note = f"float32 of this device times {name}'s ratios of {precision} to float32"
-    factor = short(max(TRANSFER_FACTOR, to.error.factor) * float32.error.factor)
-    kernels = {
-        kernel: _transferred(value, to.kernels[kernel], of.kernels[kernel], note)
-        for kernel, value in float32.kernels.items()
-    }
-    error = replace(to.error, check=f"{name}'s own", factor=factor)
-    return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
-
-
-def _transferred(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
-    basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
-    return replace(
-        kernel,
-        giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
-        error_factor=short(kernel.error_factor * TRANSFER_FACTOR),
-        basis=basis,
-        note=kernel.note if basis == "assumed" else note,
-    )
+    float32 = coefficients(fitted[device.name, "float32"])
+    to, of = map(coefficients, pattern)
+    return borrowed(float32, to, of, device.like, precision)
 
 
 def coefficients(fitted: Fitted) -> Coefficients:
@@ -378,8 +370,6 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 RATE_SPREAD = 0.3
 SHAPE_SPREAD = 0.15
 PRECISION_SPREAD = 0.5
-UNSEEN_FACTOR = 1.8
-# Published float32-to-int8 ratios of one network differ by this between cores of one kind.
-TRANSFER_FACTOR = 1.25
+ALIKE_SPREAD = 0.1
 # A GPU's time hangs on its driver and on what else is drawn: 12 to 36 % in the first experiment.
 GPU_FACTOR = 1.36

@@ -88,7 +88,7 @@ def match(graph: Graph, measurement: Measurement) -> list[Matched]:
         () if still else EVENTS[kernel] for kernel, still in zip(kernels, constant, strict=True)
     ]
     # The runtime's own operators (a transpose, a copy) fit no node and stand for none.
-    merged = _merged(measurement.operators)
+    merged = _merged([_kind_alone(one, measurement) for one in measurement.operators])
     events = [event for event in merged if any(_fits(some, event) for some in words)]
     found: list[Matched] = ["fused"] * len(kernels)
     # LiteRT lists all operators of the delegate first, then the plain kernels, in capitals.
@@ -100,6 +100,13 @@ def match(graph: Graph, measurement: Measurement) -> list[Matched]:
             return [None] * len(kernels)
         found = [us if i is None else listed[i].us for us, i in zip(found, pairs, strict=True)]
     return found if events else [None] * len(kernels)
+
+
+def _kind_alone(one: Operator, measurement: Measurement) -> Operator:
+    """ONNX Runtime appends the node's name, in which a word may stand for anything."""
+    if measurement.path.suffix != ".onnx":
+        return one
+    return Operator(one.name.partition(" ")[0], one.us)
 
 
 def _merged(operators: Sequence[Operator]) -> list[Operator]:
@@ -287,10 +294,11 @@ def _onnx_operators(trace: Sequence[Mapping[str, Any]], warmup: int) -> tuple[Op
     )
 
 
-# Names that say what kind of convolution it is; they fit kernels that list the mark, no others.
+# Names that say more than the words within them: they fit kernels that list the mark, no others.
 MARKS: dict[str, tuple[str, ...]] = {
     "@depthwise": ("dwconv", "depthwise"),
     "@transposed": ("deconv", "transposeconv", "convtranspose"),
+    "dequantize": ("dequantize",),
 }
 
 # Words of XNNPACK's, TFLite's and ONNX's names for our kernels, in lower case, without blanks and

@@ -104,6 +104,8 @@ def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
 
 def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: Any) -> None:
     """Arithmetic against traffic per multiply-add, under what the device reaches at best."""
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
+
     figure.set_size_inches(_WIDTH, 5.0)
     axes = figure.add_subplot()
     rows = [row for row in pricing.rows if row.ms and row.macs]
@@ -126,6 +128,7 @@ def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: An
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("multiply-adds per byte moved")
     axes.set_ylabel("1e9 multiply-adds a second (estimated)")
     axes.set_title(f"{title}: roofline; a dot is a layer, its area the time", loc="left")

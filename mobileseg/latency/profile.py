@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from mobileseg.errors import MobilesegError
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
     from pydantic_core.core_schema import CoreSchema
 
@@ -176,12 +178,12 @@ def load_profile(path: Path) -> DeviceProfile:
     """Read and check a profile. Raises one MobilesegError that lists every mistake."""
     import json  # noqa: PLC0415
 
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
 
     table = _read(path)
     try:
         # Through JSON: there, strict means that a table is a dataclass and 1 is not "1".
-        profile = TypeAdapter(DeviceProfile).validate_json(json.dumps(table, default=str))
+        profile = _adapter().validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         lines = [_mistake(detail) for detail in error.errors()]
         raise MobilesegError("\n".join(f"{path.name}: {line}" for line in lines)) from None
@@ -189,6 +191,14 @@ def load_profile(path: Path) -> DeviceProfile:
     if mistakes:
         raise MobilesegError("\n".join(f"{path.name}: {line}" for line in mistakes))
     return profile
+
+
+@cache
+def _adapter() -> TypeAdapter[DeviceProfile]:
+    """Return what checks a profile; to make it takes longer than all profiles do."""
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(DeviceProfile)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""`mobileseg devices calibrate`: a device profile of any machine, from times taken on it.
-
-Also the measuring of a network's file on another machine, which goes the same way.
-"""
+"""`mobileseg devices calibrate`: a device profile of any machine, from times taken on it."""
 
 from __future__ import annotations
 
@@ -12,46 +9,23 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mobileseg.errors import MobilesegError
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic
 from mobileseg.graph.ir import Graph
-from mobileseg.latency.adb import Phone, find_phone, profile_on_phone, time_on_phone
+from mobileseg.latency.adb import Phone, time_on_phone
 from mobileseg.latency.calibrate import FUSES, Noise, calibrated, noise, sample, visits
 from mobileseg.latency.design import Model, design
-from mobileseg.latency.measure import Measurement, medians
-from mobileseg.latency.place import HERE, Job, Place, run_job, ssh_place
+from mobileseg.latency.place import Job, Place, run_job
 from mobileseg.latency.profile import Coefficients, DeviceProfile, Precision, precisions
 from mobileseg.latency.toml import profile_toml
 from mobileseg.quantize.convert import quantize
+from mobileseg.workflow.where import Where
 
 COMMAND = "mobileseg devices calibrate"
 _ORIGIN = "from times taken on the machine; calibrate again rather than edit"
 # Medians over so many rounds; a quick calibration times half of the networks.
 _ROUNDS, _QUICK_ROUNDS = 5, 3
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where to time: here by default; on: `ssh://user@host:port`, `adb` or `adb:SERIAL`."""
-
-    on: str = ""
-    python: str = "python3"
-    ssh_config: Path | None = None
-    benchmark_model: Path | None = None
-
-    def place(self) -> Place | Phone:
-        """Return the machine. Raises MobilesegError where it cannot be meant or found."""
-        if not self.on:
-            return HERE
-        if self.on.startswith("adb"):
-            return find_phone(self.on, self.benchmark_model)
-        return ssh_place(self.on, self.python, self.ssh_config)
-
-
-THIS_MACHINE = Where()
 
 
 @dataclass(frozen=True)
@@ -175,30 +149,6 @@ def _profile(
         float32=tables["float32"],
         int8=tables["int8"],
         note=tables["float32"].note,
-    )
-
-
-def measure_on(graph: Graph, where: Where, threads: int) -> Measurement:
-    """Return the graph's times, and its operators' where the runtime tells them, over there."""
-    place = where.place()
-    name, data = "network.tflite", write_tflite(graph)
-    job = Job(threads=threads, rounds=3, warmup=5, ms=500, least=20)
-    if isinstance(place, Phone):
-        return profile_on_phone(place, name, data, job)
-    answer = run_job(place, job, {name: data}, lambda _done: None, profiler=True)
-    seen = answer["files"][name]
-    profile = answer.get("profile", {})
-    operators = medians(profile["operators"]) if "operators" in profile else ()
-    how = "LiteRT's profiler" if operators else f"whole network only: {profile.get('unsupported')}"
-    return Measurement(
-        Path(name),
-        f"{answer['runtime']} on {place.name} ({answer['cpu']})",
-        threads,
-        int(sum(one["runs"] for one in seen)),
-        float(np.median([one["us"] for one in seen])) / 1000.0,
-        float(np.median([one["p90_us"] for one in seen])) / 1000.0,
-        operators,
-        how,
     )
 
 

@@ -31,6 +31,7 @@ from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import as_int8, empty_graph, file_predict, with_weights
 from mobileseg.workflow.plan import Rung, plan
+from mobileseg.workflow.structure import keep_graphs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +118,8 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         report = _climb(recipe, rung, rungs, options, test, row, say)
         # What is counted and priced now goes before what a kept step said when it was made.
         row.update({**report, **row})
+        if rung.run.trained:
+            keep_graphs(rung.run, rung.spec)
     _compare(rows)
     last = chosen[-1]
     if last.run.trained:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.against import against
+from mobileseg.latency.apart import measure_apart
 from mobileseg.latency.benchmark_model import read_profile
-from mobileseg.latency.measure import match, measure
+from mobileseg.latency.hardware import transferred
+from mobileseg.latency.measure import Measurement, match, measure
 from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import (
@@ -24,20 +28,23 @@ from mobileseg.latency.profile import (
     profiles,
 )
 from mobileseg.latency.table import Pricing
+from mobileseg.latency.toml import profile_toml
 from mobileseg.nets.spec import NetSpec
+from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
-from mobileseg.workflow.calibrate import THIS_MACHINE, Where, measure_on
 from mobileseg.workflow.frame import whole_frame
-from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
+from mobileseg.workflow.structure import run_graph, spec_graph
+from mobileseg.workflow.where import THIS_MACHINE, Where, measure_on
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
     """What is asked. devices: by default those of the recipe. step: of a recipe; the last one.
 
+    input_size: (height, width) where an .onnx file leaves it open.
     advise: what slows each operator down, and what each cut would save. frame: (height, width) of
     the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
     where: the machine that `measure` times the file on.
@@ -49,6 +56,7 @@ class LatencyOptions:
     measure: bool = False
     threads: int = 1
     step: str | None = None
+    input_size: tuple[int, int] | None = None
     advise: bool = False
     frame: tuple[int, int] | None = None
     against: Path | None = None
@@ -76,6 +84,14 @@ def device(name: str) -> DeviceProfile:
     if name not in known:
         raise unknown("--device", "device", name, known)
     return load_profile(known[name])
+
+
+def transfer_device(base: str, chip: str, out: Path) -> None:
+    """Write the profile of a chip that nobody measured, by a measured device of the same core."""
+    facts = shipped("assets", "latency")
+    profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
+    command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
+    write_atomic(out, profile_toml(profile, command).encode())
 
 
 _NEURAL = ("npu", "dsp", "hexagon", "edgetpu", "nnapi", "ane")
@@ -111,12 +127,20 @@ def device_facts() -> list[dict[str, Any]]:
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     """Return the priced operators per device and, if asked, the file's times on this machine.
 
-    given: a run, or a recipe (path or shipped name). The estimate needs no weights; a measured
-    file of a recipe holds zeros, which take as long.
+    given: a run, a recipe (path or shipped name), or anybody's .tflite or .onnx file. The estimate
+    needs no weights; a measured file of a recipe holds zeros, which take as long.
     """
+    if Path(given).suffix in ENDINGS:
+        return _file_latency(Path(given), options)
+    if options.input_size is not None:
+        raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
     profiles_ = [device(each) for each in options.devices or recipe.devices]
-    graph = _graph(spec, options)
+    int8 = options.precision == "int8"
+    if run is None:
+        graph = spec_graph(spec, int8, options.rewrite)
+    else:
+        graph = run_graph(run, spec, int8, options.rewrite)
     result: dict[str, Any] = {
         "network": name,
         "precision": options.precision,
@@ -124,7 +148,10 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         "macs": spec.macs,
         "params": spec.params,
     }
-    result["devices"] = [_priced(graph, spec, each, options) for each in profiles_]
+    result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
+    if options.advise:
+        for found, profile in zip(result["devices"], profiles_, strict=True):
+            found["advice"] = _advised(spec, profile, options)
     if options.measure:
         result["measured"] = _measured(graph, options)
     if run is not None:
@@ -132,34 +159,76 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     return result
 
 
-def _graph(spec: NetSpec, options: LatencyOptions) -> Graph:
-    graph = empty_graph(spec, options.rewrite)
-    return as_int8(graph) if options.precision == "int8" else graph
+def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
+    """Return the same for a file as it is: nothing in it is rewritten or quantized."""
+    _require_as_it_is(path, options)
+    reading = read_network(path, options.input_size)
+    graph = reading.graph
+    precision: Precision = "int8" if _is_int8(graph) else "float32"
+    if options.precision == "int8" and precision != "int8":
+        raise MobilesegError(
+            f"{path}: is a float file; leave out --int8, or name a file that is quantized"
+        )
+    if options.precision == "float16" and precision == "float32":
+        precision = "float16"
+    result: dict[str, Any] = {
+        "network": path.name,
+        "precision": precision,
+        "image_size": list(graph[graph.inputs[0]].shape[2:]),
+        "macs": graph.total_macs,
+        "params": sum(prod(each.shape) for each in graph.tensors.values() if each.data is not None),
+        "notes": list(reading.notes),
+    }
+    chosen = options.devices or Recipe.devices
+    result["devices"] = [
+        _priced(graph, path.name, device(each), replace(options, precision=precision))
+        for each in chosen
+    ]
+    if options.measure:
+        result["measured"] = _measured_file(graph, path, options)
+    return result
+
+
+def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
+    if options.advise:
+        raise MobilesegError(f"--advise: edits a recipe's network; {path} is a file, leave it out")
+    if options.step is not None:
+        raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
+    if not options.rewrite:
+        raise MobilesegError(f"--no-rewrite: {path} is priced as it is anyway; leave it out")
+
+
+def _is_int8(graph: Graph) -> bool:
+    made = (graph[node.output] for node in graph.nodes if graph.activations(node))
+    return any(each.dtype in {"int8", "uint8"} for each in made)
 
 
 def _priced(
-    graph: Graph, spec: NetSpec, profile: DeviceProfile, options: LatencyOptions
+    graph: Graph, name: str, profile: DeviceProfile, options: LatencyOptions
 ) -> dict[str, Any]:
-    """One device's estimate and all else that was asked of it."""
+    """One device's estimate and all else that can be asked of a graph."""
     half = options.precision == "float16"
     pricing = price(graph, profile, half)
     found = pricing.as_dict()
-    if options.advise:
-
-        def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
-            smaller = _graph(other, options)
-            return smaller, price(smaller, profile, half)
-
-        found["advice"] = advise(spec, price_of)
     if options.frame is not None:
         found["frame"] = whole_frame(graph, pricing, options.frame, half)
     if options.against is not None:
         found["against"] = against(graph, pricing, read_profile(options.against))
     if options.plot is not None:
-        title = f"{spec.name} {options.precision} on {profile.title}"
+        title = f"{name} {options.precision} on {profile.title}"
         stem = f"{profile.name}-{options.precision}"
         found["pictures"] = [str(path) for path in plot(pricing, half, title, options.plot, stem)]
     return found
+
+
+def _advised(spec: NetSpec, profile: DeviceProfile, options: LatencyOptions) -> dict[str, Any]:
+    """What slows the network down on one device, and what each cut would save."""
+
+    def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
+        smaller = spec_graph(other, options.precision == "int8", options.rewrite)
+        return smaller, price(smaller, profile, options.precision == "float16")
+
+    return advise(spec, price_of)
 
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
@@ -176,13 +245,25 @@ def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, Net
 
 
 def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
+    data = write_tflite(graph)
     if options.where.on:
-        found = measure_on(graph, options.where, options.threads)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.tflite"
-            write_atomic(path, write_tflite(graph))
-            found = measure(path, options.threads)
+        return _matched(graph, measure_on(data, options.where, options.threads))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.tflite"
+        write_atomic(path, data)
+        found = measure(path, options.threads)
+    return _matched(graph, found)
+
+
+def _measured_file(graph: Graph, path: Path, options: LatencyOptions) -> dict[str, Any]:
+    if not options.where.on:
+        return _matched(graph, measure_apart(path, options.threads))
+    if path.suffix != ".tflite":
+        raise MobilesegError(f"--on: {path} is no .tflite file, which is what boards run")
+    return _matched(graph, measure_on(path.read_bytes(), options.where, options.threads))
+
+
+def _matched(graph: Graph, found: Measurement) -> dict[str, Any]:
     matched = match(graph, found)
     operators = [each / 1000 if isinstance(each, float) else each for each in matched]
     return found.as_dict() | {"operators_ms": operators}

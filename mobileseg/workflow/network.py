@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
+from mobileseg.export.check import kind_of
 from mobileseg.export.runtime import Runner, pixels_as
 from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
@@ -91,7 +92,7 @@ def _with_output(graph: Graph, output: Output) -> Graph:
 def graph_predict(graph: Graph) -> Predict:
     """Return our own execution of the graph as a function of pictures `(N, H, W, 3)`."""
     given = graph[graph.inputs[0]]
-    if given.quant is None and graph[graph.outputs[0]].quant is None and _is_float(graph):
+    if kind_of(graph) != "int8":
 
         def run_float(images: Pictures) -> NDArray[np.float32]:
             with torch.inference_mode():
@@ -110,10 +111,6 @@ def graph_predict(graph: Graph) -> Predict:
         return (steps.astype(np.float32) - quant.zero_point) * np.float32(quant.scale[0])
 
     return run_int8
-
-
-def _is_float(graph: Graph) -> bool:
-    return not any(isinstance(node.op, ops.Quantize) for node in graph.nodes)
 
 
 def file_predict(runner: Runner) -> Predict:

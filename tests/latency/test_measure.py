@@ -80,7 +80,8 @@ def test_onnx_runtime_is_timed_per_operator(tmp_path: Path) -> None:
     found = measure(path, runs=10, warmup=2)
     assert found.runtime.startswith("ONNX Runtime")
     total = sum(operator.us for operator in found.operators) / 1e3
-    assert 0.3 * found.median_ms < total < 3.0 * found.median_ms
+    # Two runs on a busy machine, not one: only a wrong unit or a missed operator is this far off.
+    assert 0.1 * found.median_ms < total < 10 * found.median_ms
     assert found.as_dict()["file"] == "net.onnx"
 
 

@@ -20,7 +20,8 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.latency.design import design
 from mobileseg.latency.place import BOOT, HERE, Job, Place, run_job, ssh_place
 from mobileseg.latency.profile import load_profile
-from mobileseg.workflow.calibrate import Where, calibrate_machine, measure_on
+from mobileseg.workflow.calibrate import calibrate_machine
+from mobileseg.workflow.where import Where, measure_on
 
 SMALL = Job(rounds=2, ms=5, least=2, warmup=1)
 MODEL = next(model for model in design() if model.family == "stem")
@@ -217,7 +218,7 @@ def _await(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def test_measures_over_ssh_and_cleans_up(server: Server) -> None:
     where = Where(server.address, sys.executable, server.config)
-    found = measure_on(MODEL.graph, where, threads=1)
+    found = measure_on(FILES["stem.tflite"], where, threads=1)
     assert 0 < found.median_ms <= found.p90_ms
     assert found.runtime.startswith("LiteRT") and server.address in found.runtime
     assert found.how == "LiteRT's profiler"

@@ -211,13 +211,12 @@ def test_unreadable_encoders_are_refused(encoder: Encoder, tmp_path: Path) -> No
         load_encoder(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "last", "channels"), [("1.0", "conv5_5", 512), ("0.5", "conv6", 512)]
-)
-def test_shipped_encoders_load(name: str, last: str, channels: int) -> None:
-    encoder = load_encoder(shipped("assets", "weights", f"mobilenet_v1_{name}.safetensors"))
-    assert encoder.spec.blocks[-1].name == last
-    assert encoder.spec.shapes()[last][0] == channels
+def test_the_shipped_encoder_loads() -> None:
+    path = shipped("assets", "weights", "mobilenet_v1_1.0.safetensors")
+    assert path.stat().st_size < 4e6
+    encoder = load_encoder(path)
+    assert encoder.spec.blocks[-1].name == "conv5_5"
+    assert encoder.spec.shapes()["conv5_5"][0] == 512
     with torch.no_grad():
         net = build(encoder.spec)
         net.load_state_dict(encoder.state)

@@ -17,9 +17,10 @@ from mobileseg.latency.place import HERE, Job, run_job
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import Precision, load_profile
 from mobileseg.recipe import read_recipe
-from mobileseg.workflow.calibrate import THIS_MACHINE, calibrate_machine
+from mobileseg.workflow.calibrate import calibrate_machine
 from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
+from mobileseg.workflow.where import THIS_MACHINE
 
 # On a quiet machine the median error is below 10 %; a busy one must not break the build.
 BOUND = 0.25
