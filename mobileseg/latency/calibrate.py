@@ -74,7 +74,7 @@ class Noise:
             return ""
         return (
             f"this machine is too busy: rounds of one network differ by "
-            f"{self.spread_percent:.0f} % ({NOISE_BOUND:.0f} % is the bound) and other programs "
+            f"{self.spread_percent:.1f} % ({NOISE_BOUND:.0f} % is the bound) and other programs "
             f"take {self.stolen_percent:.0f} % of the time ({STOLEN_BOUND:.0f} %); the bands are "
             "wider for it; stop them and calibrate again"
         )

@@ -258,7 +258,7 @@ def _last(op: ops.Op) -> Single:
     def make(draw: Draw) -> Graph:
         s = Layers()
         size = draw.size(20, 256)
-        x = s.input(draw.one_of(2, 2, 8, 19, 21, 32), size, size)
+        x = s.input(draw.one_of(2, 2, 2, 3, 8, 19, 21, 32), size, size)
         return s.graph(s.node(op, x))
 
     return make
@@ -298,6 +298,6 @@ SINGLES: dict[str, tuple[int, Single]] = {
     "global_mean": (5, _mean),
     "resize_bilinear": (8, _resize("bilinear")),
     "resize_nearest": (5, _resize("nearest")),
-    "softmax": (5, _last(ops.Softmax())),
-    "argmax": (5, _last(ops.ArgMax())),
+    "softmax": (12, _last(ops.Softmax())),
+    "argmax": (8, _last(ops.ArgMax())),
 }

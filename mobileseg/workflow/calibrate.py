@@ -24,8 +24,9 @@ from mobileseg.workflow.where import Where
 
 COMMAND = "mobileseg devices calibrate"
 _ORIGIN = "from times taken on the machine; calibrate again rather than edit"
-# Medians over so many rounds; a quick calibration times half of the networks.
-_ROUNDS, _QUICK_ROUNDS = 5, 3
+# Medians over so many rounds: each loads a network anew, and where it comes to lie in memory is
+# worth a tenth. A quick calibration times half of the networks.
+_ROUNDS, _QUICK_ROUNDS = 7, 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def calibrate_machine(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise MobilesegError(f"calibrate: {name!r} is no name; use letters, digits, '_', '-'")
     place = where.place()
-    job = Job(threads=threads, rounds=_QUICK_ROUNDS if quick else _ROUNDS)
+    job = Job(threads=threads, rounds=_QUICK_ROUNDS if quick else _ROUNDS, ms=40)
     models = design(quick)
     graphs = {
         (model.name, precision): as_precision(model, precision)

@@ -71,7 +71,7 @@ def test_a_busy_machine_is_said_and_widens_the_band(found: DeviceProfile) -> Non
     busy = Noise(30.0, 5.0)
     table = calibrated(timed(TRUTH, 0.03), busy)
     assert table.error.factor > found.float32.error.factor
-    assert "differ by 30 %" in table.note and "stop them and calibrate again" in table.note
+    assert "differ by 30.0 %" in table.note and "stop them and calibrate again" in table.note
     assert found.float32.note == "" and Noise(NOISE_BOUND, 0.0).warning() == ""
 
 
