@@ -13,6 +13,7 @@ from math import exp, log, sqrt
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
@@ -147,21 +148,40 @@ def _prior(data: Problem) -> dict[str, Prior]:
         for own, value in zip(OWN, _begin(kernel), strict=True):
             loose = 1.0 if value > NOTHING else 0.01
             values[f"{kernel}.{own}"] = Prior(value, loose)
-    theta = np.log([values[name].value for name in names(data.kernels)])
+    order = names(data.kernels)
+    theta = np.log([values[name].value for name in order])
     speed = float(np.exp(np.median(np.log(rows_ms(data, theta) / data.ms))))
-    return {
-        name: replace(one, value=one.value * speed) if name.endswith("per_s") else one
-        for name, one in values.items()
-    }
+    theta += [log(speed) * name.endswith("per_s") for name in order]
+    # Then each kernel from the rows that are mostly its own: a start far off is taken for slips.
+    missed = np.log(rows_ms(data, theta) / data.ms)
+    for index in range(len(data.kernels)):
+        mine = _mostly(data, theta, index)
+        if mine.any():
+            theta[len(SHARED) + index * len(OWN)] += float(np.median(missed[mine]))
+    begin = np.exp(theta).tolist()
+    return {name: replace(values[name], value=one) for name, one in zip(order, begin, strict=True)}
+
+
+def _mostly(data: Problem, theta: Floats, index: int) -> NDArray[np.bool_]:
+    """Which rows are mostly one kernel."""
+    parts = operators_ms(data, theta)
+    count = len(data.ms)
+    total = np.bincount(data.row, parts, count)
+    mine = np.bincount(data.row, parts * (data.kernel == index), count)
+    return np.asarray(mine > 0.6 * total)
 
 
 def _begin(kernel: str) -> tuple[float, float, float]:
-    """Rate and halves on a Cortex-A76, from the tables or from what the kernel is like."""
-    if kernel in STARTS:
+    """Rate and halves on a Cortex-A76, from the tables or from what the kernel is like.
+
+    A kernel that visits positions has a cost of each, whatever its channels: that is looked for.
+    """
+    if kernel not in RELATIONS:
         return STARTS[kernel]
     like = RELATIONS[kernel]
     rate, _, pixels = STARTS.get(like.like, _ELEMENTS)
-    return rate * like.share, max(like.reduction_half, NOTHING), pixels
+    least = 4.0 if kernel in POSITIONS else NOTHING
+    return rate * like.share, max(like.reduction_half, least), pixels
 
 
 def _coefficients(fit: _Fit, error: FitError, note: str) -> Coefficients:
@@ -207,13 +227,11 @@ def _kernel(fit: _Fit, index: int, values: Floats, error: FitError) -> Kernel:
 
 def _layer_factor(fit: _Fit, index: int, error: FitError) -> float:
     """The 80 % quantile over the networks that are mostly this kernel; never below a network's."""
-    parts = operators_ms(fit.data, fit.solution.theta)
-    count = len(fit.data.ms)
-    total = np.bincount(fit.data.row, parts, count)
-    mine = np.bincount(fit.data.row, parts * (fit.data.kernel == index), count) > 0.6 * total
+    theta = fit.solution.theta
+    mine = _mostly(fit.data, theta, index)
     if mine.sum() < _ENOUGH_ROWS:
-        return float(error.factor ** layer_power(fit.data, fit.solution.theta))
-    missed = np.abs(np.log(total[mine] / fit.data.ms[mine]))
+        return float(error.factor ** layer_power(fit.data, theta))
+    missed = np.abs(np.log(rows_ms(fit.data, theta)[mine] / fit.data.ms[mine]))
     return max(error.factor, exp(float(np.percentile(missed, 80))))
 
 
@@ -238,6 +256,12 @@ def _alike(name: str, kernels: Mapping[str, Kernel]) -> Kernel:
 PRODUCTS = frozenset({"pointwise", "dense", "dilated", "grouped", "transposed"})
 TILES = ((8, 4), (8, 6), (8, 3), (16, 5), (16, 7))
 
+POSITIONS = frozenset(
+    {
+        *("concat", "pad", "crop", "depth_to_space"),
+        *("resize_bilinear", "resize_nearest", "softmax", "argmax"),
+    }
+)
 _ELEMENTS = (3.0, NOTHING, NOTHING)
 _ENOUGH_ROWS = 3
 UNSEEN_FACTOR = 1.8
