@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,7 +83,11 @@ def slim(
         bool, typer.Option("--dry-run", help="Print all that needs no training.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on where a run broke off, or begin anew.")
+        bool,
+        typer.Option(
+            "--resume/--restart",
+            help="Go on where a run broke off; or make anew what another recipe or data made.",
+        ),
     ] = True,
     compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
     as_json: Json = False,
@@ -90,23 +96,24 @@ def slim(
 
     Example: mobileseg slim recipes/portrait.toml
     """
-    from mobileseg.report import exports_table, ladder_table
+    from mobileseg.report import exports_table, ladder_tables
     from mobileseg.workflow import ladder
 
     read = _recipe(recipe, overrides, data)
     if dry_run:
         steps = ladder.dry_run(read, runs)
-        _show({"recipe": read.name, "steps": steps}, [ladder_table(steps)], as_json)
+        _show({"recipe": read.name, "steps": steps}, ladder_tables(steps, _width()), as_json)
         return
     options = ladder.SlimOptions(runs, compute, not resume, only=step)
     done = ladder.slim(read, options, _say)
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
-    tables = [ladder_table(done["steps"], note), exports_table(done["exported"])]
+    tables = [*ladder_tables(done["steps"], _width(), note), exports_table(done["exported"])]
     _show(done, tables, as_json)
-    last = done["steps"][-1]["step"]
+    last = step or done["steps"][-1]["step"]
     where = runs / read.name
     _say(f"wrote {where / 'report.json'}")
-    _say(f"next: mobileseg predict {read.name}/{last} PHOTO.jpg")
+    elsewhere = "" if runs == RUNS else f" --runs {runs}"
+    _say(f"next: mobileseg predict {read.name}/{last} PHOTO.jpg{elsewhere}")
 
 
 @app.command(name="eval")
@@ -152,20 +159,24 @@ def predict(
     from mobileseg.workflow.predict import predict as run_predict
 
     done = []
-    for each in run_predict(model, pictures, out, runs):
-        done.append(each.as_dict())
-        if not as_json:
-            print(f"{each.image.name}: {each.words()} -> {each.overlay}")
-    if as_json:
-        print(json.dumps(done, indent=2))
+    try:
+        for each in run_predict(model, pictures, out, runs):
+            done.append(each.as_dict())
+            if not as_json:
+                print(f"{each.image.name}: {each.words()} -> {each.overlay}")
+    finally:
+        # What was written is said, even where some pictures could not be read.
+        if as_json:
+            print(json.dumps(done, indent=2))
 
 
 @app.command()
 def export(
     run: RunArg,
     precision: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="Of weights and arithmetic.")
-    ] = "float32",
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(help="Of weights and arithmetic; float32."),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
     form: Annotated[
         Literal["tflite", "onnx", "both"], typer.Option("--format", help="File format.")
@@ -198,8 +209,17 @@ def export(
     from mobileseg.workflow.export import ExportOptions
     from mobileseg.workflow.export import export as run_export
 
+    if int8 and precision not in {None, "int8"}:
+        raise typer.BadParameter(f"--int8 and --precision {precision}; give one of them")
+    chosen = "int8" if int8 else precision or "float32"
+    if chosen != "int8" and interface != "uint8":
+        raise typer.BadParameter(
+            f"--interface {interface} is of int8 files; a {chosen} file takes float32"
+        )
+    if chosen != "int8" and images is not None:
+        raise typer.BadParameter(f"--images calibrates int8 files; a {chosen} file needs none")
     options = ExportOptions(
-        precision="int8" if int8 else precision,
+        precision=chosen,
         formats=("tflite", "onnx") if form == "both" else (form,),
         interface=interface,
         output=output,
@@ -208,9 +228,14 @@ def export(
         calibration_images=images,
     )
     found = find_run(run, runs)
-    files = [each.as_dict() for each in run_export(found, options, data)]
+    files = [each.as_dict() for each in run_export(found, options, data, _say)]
     _show({"run": found.name, "files": files}, [exports_table(files)], as_json)
-    _say(f"next: mobileseg latency {found.name}{' --int8' if int8 else ''} --measure")
+    # A folder may lie outside of --runs.
+    same = run if Path(run).is_dir() else found.name
+    words = ["latency", same, *(["--int8"] if chosen == "int8" else []), "--measure"]
+    if runs != RUNS:
+        words += ["--runs", str(runs)]
+    _say(f"next: mobileseg {shlex.join(words)}")
 
 
 @app.command()
@@ -284,7 +309,7 @@ def latency(
         print(json.dumps(done, indent=2))
         return
     for priced in done["devices"]:
-        _tables(latency_tables(priced, done.get("measured")))
+        _tables(latency_tables(priced, _width(), done.get("measured")))
         print("\n".join(latency_lines(priced, done)))
 
 
@@ -298,11 +323,11 @@ def compare(
 
     Example: mobileseg compare portrait portrait-large/v1
     """
-    from mobileseg.report import ladder_table
+    from mobileseg.report import ladder_tables
     from mobileseg.workflow.ladder import compare as run_compare
 
     rows = run_compare(names, runs)
-    _show({"steps": rows}, [ladder_table(rows)], as_json)
+    _show({"steps": rows}, ladder_tables(rows, _width()), as_json)
 
 
 @recipes_app.command("ls")
@@ -328,20 +353,24 @@ def recipes_cat(recipe: RecipeArg) -> None:
 
     Example: mobileseg recipes cat portrait > mine.toml
     """
-    from mobileseg.recipe import recipe_path
+    from mobileseg.recipe import recipe_text
 
-    print(recipe_path(recipe).read_text(encoding="utf-8"), end="")
+    print(recipe_text(recipe), end="")
 
 
 @recipes_app.command("validate")
-def recipes_validate(recipe: RecipeArg, overrides: Set = None, as_json: Json = False) -> None:
-    """Check a recipe: every mistake is listed, with its place.
+def recipes_validate(
+    recipe: RecipeArg, data: Data = None, overrides: Set = None, as_json: Json = False
+) -> None:
+    """Check a recipe and that its data is there: every mistake is listed, with its place.
 
     Example: mobileseg recipes validate mine.toml
     """
+    from mobileseg.train.pairs import pairs
     from mobileseg.workflow.plan import plan
 
-    read = _recipe(recipe, overrides, None)
+    read = _recipe(recipe, overrides, data)
+    pairs(read.data, "train")
     steps = [rung.step.name for rung in plan(read, RUNS)]
     if as_json:
         print(json.dumps({"recipe": read.name, "steps": steps}))
@@ -478,13 +507,16 @@ def _show(data: Any, tables: Iterable[Table], as_json: bool) -> None:
         _tables(tables)
 
 
+def _width() -> int:
+    """Characters of a line; into a pipe or a file a table is as wide as it needs to be."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 240
+
+
 def _tables(tables: Iterable[Table]) -> None:
     from rich.console import Console
 
-    # Into a pipe or a file a table is as wide as it needs to be. Names of foreign files may hold
-    # brackets, which are no markup.
-    width = None if sys.stdout.isatty() else 240
-    console = Console(width=width, markup=False, emoji=False)
+    # Names of foreign files may hold brackets, which are no markup.
+    console = Console(width=_width(), markup=False, emoji=False)
     for table in tables:
         console.print(table)
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Gt, Le, Len
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import shipped
-from mobileseg.nets.blocks import Positive
+from mobileseg.nets.blocks import Side
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.slim.steps import Actions
-from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
+from mobileseg.train.config import AugmentConfig, DataConfig, Seed, TrainConfig
 from mobileseg.validate import Table, parse
 
 # A run's or step's name is a folder's: nothing that climbs, hides or needs quoting.
@@ -32,14 +32,14 @@ class Step(Actions):
 
     parent (key `from`): the step that it starts from; by default the one above.
     train: false for a rung that is only counted and priced; its children inherit through it.
-    epochs, lr: instead of those of [train].
+    epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train].
     """
 
     name: str
     # The key is `from`, a word that Python keeps for itself.
     parent: str | None = field(default=None, metadata={"key": "from"})
     train: bool = True
-    epochs: Annotated[int, Gt(0)] | None = None
+    epochs_share: Annotated[float, Gt(0), Le(100)] = 1.0
     lr: Annotated[float, Gt(0)] | None = None
 
 
@@ -54,9 +54,9 @@ class Recipe(Table):
 
     name: str
     net: str
-    image_size: tuple[Positive, Positive]
+    image_size: tuple[Side, Side]
     weights: str | None = None
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     devices: Annotated[tuple[str, ...], Len(1)] = ("pixel4",)
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -79,9 +79,9 @@ class Recipe(Table):
 
     def training(self, step: Step) -> TrainConfig:
         """How this step is trained."""
-        changed = {"epochs": step.epochs, "lr": step.lr}
-        given = {key: value for key, value in changed.items() if value is not None}
-        return dataclasses.replace(self.train, **given)  # type: ignore[arg-type]
+        epochs = max(1, round(self.train.epochs * step.epochs_share))
+        lr = self.train.lr if step.lr is None else step.lr
+        return dataclasses.replace(self.train, epochs=epochs, lr=lr)
 
     def with_data(self, root: Path | None) -> Recipe:
         """Return the recipe with another data.root, if one is given."""
@@ -127,6 +127,25 @@ def recipe_path(given: str) -> Path:
     return known[given]
 
 
+def recipe_text(given: str) -> str:
+    """Return a recipe as text that works in any folder: its data.root is made absolute."""
+    path = recipe_path(given)
+
+    def absolute(match: re.Match[str]) -> str:
+        return f'root = "{(path.resolve().parent / match[1]).resolve().as_posix()}"'
+
+    return re.sub(r'^root = "([^"]*)"', absolute, _text(path), flags=re.MULTILINE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MobilesegError(f"{path}: is no TOML: {error}") from None
+    except OSError as error:
+        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | None = None) -> Recipe:
     """Return the recipe of a path or of a shipped one's name.
 
@@ -136,11 +155,9 @@ def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | Non
     """
     path = recipe_path(given)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise MobilesegError(f"{path}: is no TOML: {error}") from None
-    except OSError as error:
-        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
     for override in overrides:
         _override(table, override)
     recipe = read_recipe_data(table, str(path))
@@ -199,6 +216,8 @@ def _mistakes(recipe: Recipe) -> list[str]:
                 f"{place}: {name!r} is no folder's name; letters, digits, '.', '_' and '-', "
                 "64 at most, the first a letter or digit"
             )
+    if "report.json" in names:
+        found.append("step.name: 'report.json' is the name of the ladder's own file")
     for number, step in enumerate(recipe.step, 1):
         if names.index(step.name) != number - 1:
             found.append(

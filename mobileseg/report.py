@@ -12,13 +12,45 @@ Facts = Mapping[str, Any]
 _TOP = 10
 
 
-def ladder_table(steps: Sequence[Facts], test: str = "") -> Table:
-    """Return the ladder: a column per step, what it costs, what it reaches, what it changed."""
+def ladder_tables(steps: Sequence[Facts], width: int, note: str = "") -> list[Table]:
+    """Return the ladder: a column per step, what it costs, what it reaches, what it changed.
+
+    A ladder wider than `width` characters goes on in a table below.
+    """
+    labels, columns = _ladder_columns(steps)
+    room = width - max(map(len, labels)) - 4
+    chunks: list[list[list[str]]] = []
+    free = 0
+    for cells in columns:
+        # A cell has a space on both sides and a line on one.
+        needed = max(map(len, cells)) + 3
+        if not chunks or needed > free:
+            chunks.append([])
+            free = room
+        chunks[-1].append(cells)
+        free -= needed
+    tables = [_ladder_table(labels, chunk) for chunk in chunks]
+    notes = [note] if note else []
+    if any(step["saves_no_time"] for step in steps):
+        notes.append("* saves multiply-adds, but by the estimate no time")
+    tables[-1].caption = "\n".join(notes) or None
+    return tables
+
+
+def _ladder_table(labels: Sequence[str], columns: Sequence[Sequence[str]]) -> Table:
     table = Table(title="The ladder", title_justify="left", caption_justify="left")
-    table.add_column("step", no_wrap=True)
-    for step in steps:
-        table.add_column(step["step"] + (" *" if step["saves_no_time"] else ""), justify="right")
+    table.add_column(labels[0], no_wrap=True)
+    for head, *_ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for label, *cells in list(zip(labels, *columns, strict=True))[1:]:
+        table.add_row(label, *cells)
+    return table
+
+
+def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]:
+    """Return the rows' labels and a column of cells per step, headings first."""
     rows: list[tuple[str, list[str]]] = [
+        ("step", [step["step"] + (" *" if step["saves_no_time"] else "") for step in steps]),
         ("from", [step["parent"] or "-" for step in steps]),
         ("input", ["x".join(map(str, step["image_size"])) for step in steps]),
         ("parameters, M", [f"{step['params'] / 1e6:.3f}" for step in steps]),
@@ -35,13 +67,8 @@ def ladder_table(steps: Sequence[Facts], test: str = "") -> Table:
     rows += [
         (label, [show(step.get(key)) for step in steps]) for key, (label, show) in _LADDER.items()
     ]
-    for label, cells in rows:
-        table.add_row(label, *cells)
-    notes = [test] if test else []
-    if any(step["saves_no_time"] for step in steps):
-        notes.append("* saves multiply-adds, but by the estimate no time")
-    table.caption = "\n".join(notes) or None
-    return table
+    columns = [[cells[i] for _, cells in rows] for i in range(len(steps))]
+    return [label for label, _ in rows], columns
 
 
 def scores_table(executors: Sequence[Facts], title: str) -> Table:
@@ -49,7 +76,8 @@ def scores_table(executors: Sequence[Facts], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("figure", no_wrap=True)
     for each in executors:
-        table.add_column(each["executor"], justify="right")
+        # Of a file the end says which it is; its beginning is the run, which the title names.
+        table.add_column(each["executor"].rsplit("-", 1)[-1], justify="right")
     for key, label in _FIGURES.items():
         values = [each["scores"].get(key) for each in executors]
         if any(value is not None for value in values):

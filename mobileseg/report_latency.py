@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
 Facts: TypeAlias = dict[str, Any]
 
 _TOP = 10
+# Characters that all columns of the operators' tables need.
+_WIDE = 160
 
 
-def latency_tables(pricing: Facts, measured: Facts | None = None) -> list[Table]:
-    """Return benchmark_model's three blocks: run order, top by time, sum by kind."""
+@dataclass(frozen=True)
+class _Column:
+    """One figure of an operator; `spare` where a narrow terminal can do without it."""
+
+    name: str
+    cell: Callable[[Facts], str]
+    spare: bool = False
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape[1:]))
+
+
+_COLUMNS = (
+    _Column("input", lambda row: _shape(row["input_shapes"][0]), spare=True),
+    _Column("output", lambda row: _shape(row["output_shape"])),
+    _Column("MMAC", lambda row: f"{row['macs'] / 1e6:.2f}"),
+    _Column("params", lambda row: f"{row['params']:,}", spare=True),
+    _Column("KB moved", lambda row: f"{row['bytes_moved'] / 1024:.1f}", spare=True),
+    _Column("ms", lambda row: f"{row['ms']:.3f}"),
+    _Column("80 % band", lambda row: f"{row['low_ms']:.3f}-{row['high_ms']:.3f}", spare=True),
+    _Column("share", lambda row: f"{100 * row['share']:.1f} %"),
+)
+
+
+def latency_tables(pricing: Facts, width: int, measured: Facts | None = None) -> list[Table]:
+    """Return benchmark_model's three blocks: run order, top by time, sum by kind.
+
+    Below `_WIDE` characters of `width` columns that can be spared are left out.
+    """
     rows = pricing["rows"]
     top = sorted(rows, key=lambda row: -row["ms"])[:_TOP]
     blocks = [
-        _latency_rows("Run order", rows, measured),
-        _latency_rows(f"Top {len(top)} by time", top, measured),
+        _latency_rows("Run order", rows, measured, width),
+        _latency_rows(f"Top {len(top)} by time", top, measured, width),
     ]
     kinds = Table(title="Sum by kind", title_justify="left")
     kinds.add_column("kind", no_wrap=True)
@@ -36,30 +68,20 @@ def latency_tables(pricing: Facts, measured: Facts | None = None) -> list[Table]
     return [*blocks, kinds, *(table for tables in more for table in tables)]
 
 
-def _latency_rows(title: str, rows: Sequence[Facts], measured: Facts | None) -> Table:
-    table = Table(title=title, title_justify="left")
+def _latency_rows(title: str, rows: Sequence[Facts], measured: Facts | None, width: int) -> Table:
+    box = SIMPLE_HEAD if width < _WIDE else HEAVY_HEAD
+    table = Table(title=title, title_justify="left", box=box)
+    columns = [column for column in _COLUMNS if width >= _WIDE or not column.spare]
     for name in ("#", "layer", "kind"):
         table.add_column(name, no_wrap=True)
-    names = ["input", "output", "MMAC", "params", "KB moved", "ms", "80 % band", "share"]
+    for column in columns:
+        table.add_column(column.name, justify="right", no_wrap=True)
     if measured is not None:
-        names.append("measured ms")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("bound by", no_wrap=True)
     for row in rows:
-        cells = [
-            str(row["index"]),
-            row["layer"],
-            row["kernel"],
-            _shape(row["input_shapes"][0]),
-            _shape(row["output_shape"]),
-            f"{row['macs'] / 1e6:.2f}",
-            f"{row['params']:,}",
-            f"{row['bytes_moved'] / 1024:.1f}",
-            f"{row['ms']:.3f}",
-            f"{row['low_ms']:.3f}-{row['high_ms']:.3f}",
-            f"{100 * row['share']:.1f} %",
-        ]
+        cells = [str(row["index"]), row["layer"], row["kernel"]]
+        cells += [column.cell(row) for column in columns]
         if measured is not None:
             cells.append(_measured(measured, row["index"]))
         table.add_row(*cells, row["bound"])
@@ -212,10 +234,6 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape[1:]))
 
 
 # What else may have been asked of a device, and how it is shown.

@@ -1,12 +1,13 @@
 """A run's folder and the name of every file in it.
 
-`runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `weights.safetensors`,
-`train.jsonl`, `checkpoint.safetensors`, `report.json`, `export/`, `latency/`;
-`runs/NAME/report.json` the ladder's table.
+`runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `origin.json` (hashes of
+all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.safetensors`,
+`report.json`, `export/`, `latency/`; `runs/NAME/report.json` the ladder's table.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,10 +75,21 @@ class Run:
         path = self.folder / "net.json"
         return read_spec(read_json(path), str(path))
 
-    def begin(self, recipe: Recipe, spec: NetSpec) -> None:
-        """Write what the run will be made of."""
+    def begun(self) -> dict[str, Any]:
+        """What the step in this folder is made of: the `origin` it was begun with, or nothing."""
+        path = self.folder / "origin.json"
+        return _table(path) if path.is_file() else {}
+
+    def begin(self, recipe: Recipe, spec: NetSpec, origin: Mapping[str, str]) -> None:
+        """Write what the run will be made of. What another origin made of it goes."""
+        if self.begun() != origin:
+            for path in (self.report_path, self.weights_path, self.checkpoint_path):
+                path.unlink(missing_ok=True)
+            for folder in (self.export_folder, self.latency_folder):
+                shutil.rmtree(folder, ignore_errors=True)
         write_json(self.folder / "recipe.json", recipe.as_dict())
         write_json(self.folder / "net.json", spec.as_dict())
+        write_json(self.folder / "origin.json", dict(origin))
 
     def save_weights(self, state: Mapping[str, Tensor]) -> None:
         """Write the weights."""
@@ -97,12 +109,14 @@ class Run:
 
     def report(self) -> dict[str, Any]:
         """The step's figures, or nothing before it was finished."""
-        if not self.report_path.is_file():
-            return {}
-        found = read_json(self.report_path)
-        if not isinstance(found, dict):
-            raise MobilesegError(f"{self.report_path}: is no report; delete it and run again")
-        return found
+        return _table(self.report_path) if self.report_path.is_file() else {}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise MobilesegError(f"{path}: holds no table; delete it and run again")
+    return found
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -124,35 +138,39 @@ def ladder_folder(runs: Path, recipe: Recipe) -> Path:
 
 
 def find_run(given: str, runs: Path = RUNS) -> Run:
-    """Return the run that a person names: a step's folder, a ladder's (its last trained step), or
-    `NAME` or `NAME/STEP` below `runs`.
+    """Return the run that a person names; of a ladder its last trained step. See `find_runs`."""
+    return find_runs(given, runs)[-1]
 
-    Raises MobilesegError with what there is.
+
+def find_runs(given: str, runs: Path = RUNS) -> list[Run]:
+    """Return the step that a person names, or all trained steps of the ladder.
+
+    given: a folder, or `NAME/STEP` or `NAME` below `runs`. Raises MobilesegError with what there
+    is.
     """
     for folder in (Path(given), runs / given):
         if (folder / "net.json").is_file():
-            return Run(folder)
-        if folder.is_dir():
-            steps = trained_steps(folder)
-            if steps:
-                return steps[-1]
-    known = [f"{step.name}" for ladder in _folders(runs) for step in trained_steps(ladder)]
+            return [Run(folder)]
+        steps = trained_steps(folder)
+        if steps:
+            return steps
+    known = [step.name for ladder in _folders(runs) for step in _with_weights(ladder)]
     there = ", ".join(known) if known else "none yet; mobileseg slim RECIPE makes some"
     raise MobilesegError(f"{given}: is no run; there are: {there}")
 
 
 def trained_steps(ladder: Path) -> list[Run]:
-    """Return a ladder's trained steps, in the recipe's order."""
-    runs = [Run(folder) for folder in _folders(ladder)]
-    done = [run for run in runs if run.trained and (run.folder / "net.json").is_file()]
-    if not done:
+    """Return a ladder's trained steps, in the recipe's order; copies under other names are none."""
+    found = {run.folder.name: run for run in _with_weights(ladder)}
+    if not found:
         return []
-    order = [step.name for step in done[0].recipe().step]
-    return sorted(done, key=lambda run: _position(order, run.folder.name))
+    order = [step.name for step in next(iter(found.values())).recipe().step]
+    return [found[name] for name in order if name in found]
 
 
-def _position(order: list[str], name: str) -> int:
-    return order.index(name) if name in order else len(order)
+def _with_weights(ladder: Path) -> list[Run]:
+    runs = [Run(folder) for folder in _folders(ladder)]
+    return [run for run in runs if run.trained and (run.folder / "net.json").is_file()]
 
 
 def _folders(parent: Path) -> list[Path]:

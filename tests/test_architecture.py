@@ -1,15 +1,25 @@
-"""The layers of the package docstring, held: imports point downward, siblings never meet."""
+"""The layers of the package docstring, held: imports point downward, siblings never meet.
+
+And every table of a target covers every operator.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 import mobileseg
+from mobileseg.export import onnx, tflite
+from mobileseg.graph import execute, execute_int8
+from mobileseg.graph.ops import OPS, TRAINING_OPS, Dequantize, Op, Quantize
+from mobileseg.latency.price import PRICES
+from mobileseg.quantize.rules import RULES
+from tests.op_cases import CASES
 
 PACKAGE = Path(mobileseg.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
@@ -73,3 +83,26 @@ def test_no_pickle_anywhere() -> None:
         source = path.read_text(encoding="utf-8")
         for word in ("import pickle", "torch.load(", "torch.save(", "allow_pickle=True"):
             assert word not in source, f"{path.name}: {word}"
+
+
+# What only a quantized graph has: its edges, and in a float graph the float16 weights.
+EDGES = {Quantize, Dequantize}
+
+
+@pytest.mark.parametrize(
+    ("table", "without"),
+    [
+        # Quantize is int8's own. Batch norm runs in float, for graphs not yet folded.
+        pytest.param(execute.KERNELS, {Quantize}, id="float"),
+        pytest.param(execute_int8.INT8_KERNELS, TRAINING_OPS, id="int8"),
+        # Quantization adds its edges when the rules have been asked already.
+        pytest.param(RULES, TRAINING_OPS | EDGES, id="rules"),
+        pytest.param(tflite.WRITERS, TRAINING_OPS, id="tflite"),
+        pytest.param(onnx.WRITERS, TRAINING_OPS, id="onnx"),
+        pytest.param(PRICES, TRAINING_OPS, id="prices"),
+        # The edges are tried by the test of interfaces.
+        pytest.param({type(case.op) for case in CASES}, TRAINING_OPS | EDGES, id="cases"),
+    ],
+)
+def test_covers_every_operator(table: Collection[type[Op]], without: Collection[type[Op]]) -> None:
+    assert set(table) == set(OPS) - set(without)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileseg.errors import MobilesegError
 from mobileseg.recipe import read_recipe, read_recipe_data, shipped_recipes
 from mobileseg.workflow.plan import plan
+from mobileseg.workflow.structure import spec_graph
 
 GOOD: dict[str, Any] = {
     "name": "faces",
@@ -90,6 +92,65 @@ def test_all_mistakes_at_once() -> None:
     assert len(said.splitlines()) == 3
 
 
+def one_step(**changes: Any) -> dict[str, Any]:
+    return bad(step=[{"name": "base"}, {"name": "cut", **changes}])
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        (
+            one_step(deconv=[0]),
+            "step[2].deconv[1]: 0: input should be greater than 0 or 'classes'",
+        ),
+        (
+            one_step(deconv=[10**9]),
+            "step[2].deconv[1]: 1000000000: input should be less than or equal to 16384 "
+            "or 'classes'",
+        ),
+        (
+            one_step(width={"int": "x"}),
+            'step[2].width.int: "x": input should be a valid integer or a valid number',
+        ),
+        (
+            one_step(image_size="big"),
+            'step[2].image_size: "big": input should be a valid array',
+        ),
+        (
+            one_step(multiple_of=10**7),
+            "step[2].multiple_of: 10000000: input should be less than or equal to 1024",
+        ),
+        (
+            bad(seed=10**23),
+            "seed: a number beyond 9223372036854775807; take a smaller one",
+        ),
+        (bad(train={"lr": float("inf")}), "train.lr: Infinity: input should be a finite number"),
+        (
+            bad(train={"class_weights": [1.0, 0.0]}),
+            "train.class_weights[2]: 0.0: input should be greater than 0",
+        ),
+        (
+            bad(name=datetime.date(2020, 1, 1)),
+            "name: 2020-01-01: a date is no value here; write text in quotes",
+        ),
+        (
+            bad(data={"root": datetime.time(7, 32)}),
+            "data.root: 07:32:00: a time is no value here; write text in quotes",
+        ),
+        (
+            bad(weights=datetime.datetime(2020, 1, 1, 7, 32)),
+            "weights: 2020-01-01 07:32:00: a date is no value here; write text in quotes",
+        ),
+        (
+            bad(data={"classes": ["a", "a"]}),
+            "data: classes: a name occurs twice in ['a', 'a']",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(table: object, line: str) -> None:
+    assert error(table) == f"faces.toml: {line}"
+
+
 def test_missing_keys_are_named() -> None:
     said = error({"name": "faces"})
     for key in ("net", "image_size", "data", "step"):
@@ -115,18 +176,60 @@ def test_any_value_reads_or_is_one_error(changes: dict[str, Any]) -> None:
 
 
 STEP_KEYS = st.sampled_from(
-    ["image_size", "remove", "width", "multiple_of", "deconv", "crelu", "skip", "epochs", "from"]
+    [
+        "image_size",
+        "remove",
+        "width",
+        "multiple_of",
+        "deconv",
+        "crelu",
+        "skip",
+        "depthwise",
+        "epochs_share",
+        "from",
+    ]
 )
 
 
-@given(changes=st.dictionaries(STEP_KEYS, JSON, min_size=1, max_size=3))
+# Values of the right type, so that steps get as far as a network; most too large or too small.
+WHOLE = st.sampled_from([0, 1, 3, 8, 21, 64, 1000, 16384, 16385, 10**9])
+FACTORS = st.floats(0, 5) | WHOLE
+BLOCK = st.sampled_from(["conv5_*", "conv5_1", "conv1", "*", "deconv1", "nothing"])
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "image_size": st.tuples(WHOLE, WHOLE),
+        "remove": st.lists(BLOCK, max_size=2),
+        "width": st.dictionaries(BLOCK, FACTORS, max_size=2),
+        "multiple_of": WHOLE,
+        "depthwise": st.dictionaries(BLOCK, WHOLE, max_size=1),
+        "deconv": st.lists(WHOLE | st.just("classes"), max_size=5),
+        "crelu": st.lists(BLOCK, max_size=1),
+    },
+)
+
+
+@settings(max_examples=150)
+@given(changes=st.dictionaries(STEP_KEYS, JSON, min_size=1, max_size=3) | CHANGES)
 def test_any_step_plans_or_is_one_error(changes: dict[str, Any]) -> None:
-    table = bad(step=[{"name": "base"}, {"name": "cut", **changes}])
     try:
-        plan(read_recipe_data(table, "faces.toml"), Path("nowhere"))
+        rungs = plan(read_recipe_data(one_step(**changes), "faces.toml"), Path("nowhere"))
     except MobilesegError as caught:
         assert str(caught)
+    else:
+        spec = rungs[-1].spec
+        assert 0 < spec.params <= 250_000_000
+        assert spec.macs > 0
+        if spec.params < 4_000_000:
+            graph = spec_graph(spec)
+            assert graph.tensors[graph.inputs[0]].shape[2:] == spec.image_size
     assert not Path("nowhere").exists()
+
+
+def test_networks_that_no_phone_holds_are_one_error() -> None:
+    for changes in ({"deconv": [16384, 16384]}, {"width": {"*": 16384}}):
+        with pytest.raises(MobilesegError, match=r"step 'cut': .* parameters, more than"):
+            plan(read_recipe_data(one_step(**changes), "faces.toml"), Path("nowhere"))
 
 
 def test_file_errors_are_clear(tmp_path: Path) -> None:

@@ -40,21 +40,20 @@ def write_onnx(graph: Graph) -> bytes:
     int8 is written as uint8 steps (`passes.FOR_ONNX`). An integer output's scale stands in the
     metadata `output_scale` and `output_zero_point`. Raises MobilesegError where either refuses it.
     """
-    return bytes(_model(run_passes(graph, FOR_ONNX)).SerializeToString())
+    data = bytes(_model(run_passes(graph, FOR_ONNX)).SerializeToString())
+    # Of the bytes as written, weights included: 0.05 s for 14 million of them.
+    _require_valid(data)
+    return data
 
 
 def _model(graph: Graph) -> Any:
     """Return the finished model.
 
-    onnxsim and the checker see the weights as inputs, without data: they would copy every byte
-    several times, and onnxsim would fold float16 weights back into float32.
+    onnxsim sees the weights as inputs, without data: it would copy every byte several times, and
+    fold float16 weights back into float32.
     """
     writer = _Model(graph)
     model = _simplified(writer.build())
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise MobilesegError(f"onnx: the checker refuses the model ({error})") from None
     # onnxsim writes a diary there.
     del model.metadata_props[:]
     helper.set_model_props(model, writer.facts())
@@ -71,6 +70,13 @@ def _model(graph: Graph) -> Any:
             raw_data=data.tobytes(),
         )
     return model
+
+
+def _require_valid(data: bytes) -> None:
+    try:
+        onnx.checker.check_model(data, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise MobilesegError(f"onnx: the checker refuses the model ({error})") from None
 
 
 def _simplified(model: Any) -> Any:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt
 
 from mobileseg.errors import MobilesegError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-    from pydantic_core import ErrorDetails
-    from pydantic_core.core_schema import CoreSchema
+from mobileseg.validate import Table, parse
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 Basis: TypeAlias = Literal["fitted", "transferred", "assumed"]
@@ -27,34 +24,14 @@ Basis: TypeAlias = Literal["fitted", "transferred", "assumed"]
 BAND_PERCENT = 80
 
 
-@dataclass(frozen=True)
-class _Finite:
-    """A finite number no smaller than `least`, or above it; read by pydantic when it validates."""
-
-    least: float
-    open: bool = False
-
-    def __get_pydantic_core_schema__(self, source: type, handler: object) -> CoreSchema:
-        from pydantic_core import core_schema as schema  # noqa: PLC0415
-
-        if source is int:
-            return schema.int_schema(strict=True, ge=int(self.least))
-        if self.open:
-            return schema.float_schema(strict=True, allow_inf_nan=False, gt=self.least)
-        return schema.float_schema(strict=True, allow_inf_nan=False, ge=self.least)
-
-
-Positive: TypeAlias = Annotated[float, _Finite(0.0, open=True)]
-NotNegative: TypeAlias = Annotated[float, _Finite(0.0)]
-Factor: TypeAlias = Annotated[float, _Finite(1.0)]
-Count: TypeAlias = Annotated[int, _Finite(1)]
-
-# pydantic reads this from the dataclasses below: an unknown key is a mistake, not a comment.
-_STRICT = {"extra": "forbid"}
+Positive: TypeAlias = Annotated[float, Gt(0)]
+NotNegative: TypeAlias = Annotated[float, Ge(0)]
+Factor: TypeAlias = Annotated[float, Ge(1)]
+Count: TypeAlias = Annotated[int, Gt(0)]
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(Table):
     """What one kernel reaches: the coefficients of `cost.milliseconds`.
 
     giga_per_s: 1e9 units of work a second at best; a unit is a multiply-add in a convolution and
@@ -76,11 +53,10 @@ class Kernel:
     error_factor: Factor
     basis: Basis
     note: str
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
 
 @dataclass(frozen=True)
-class FitError:
+class FitError(Table):
     """How well the fit foretold measurements that it had not seen.
 
     check: what was left out ("family": each kind of block or network in turn).
@@ -96,14 +72,13 @@ class FitError:
     mean_percent: NotNegative
     p90_percent: NotNegative
     within_10_percent: NotNegative
-    spearman: Annotated[float, _Finite(-1.0)]
+    spearman: Annotated[float, Ge(-1)]
     factor: Factor
     inside_percent: NotNegative
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
 
 @dataclass(frozen=True)
-class Coefficients:
+class Coefficients(Table):
     """One precision of a device.
 
     bandwidth_gb_per_s: bytes an operator reads and writes that stay in the caches.
@@ -121,11 +96,10 @@ class Coefficients:
     overhead_us: NotNegative
     error: FitError
     kernels: dict[str, Kernel]
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
 
 @dataclass(frozen=True)
-class DeviceProfile:
+class DeviceProfile(Table):
     """A device, its runtime and thread count, and the coefficients per precision.
 
     fuses: operators that the runtime folds into the next one and that therefore take no time.
@@ -146,7 +120,6 @@ class DeviceProfile:
     int8: Coefficients | None = None
     accelerator: Literal["cpu", "gpu"] = "cpu"
     note: str = ""
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
     def coefficients(self, precision: Precision) -> Coefficients:
         """The table of one precision. Raises MobilesegError if the device has none."""
@@ -176,29 +149,11 @@ def profiles(folder: Path) -> dict[str, Path]:
 
 def load_profile(path: Path) -> DeviceProfile:
     """Read and check a profile. Raises one MobilesegError that lists every mistake."""
-    import json  # noqa: PLC0415
-
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    table = _read(path)
-    try:
-        # Through JSON: there, strict means that a table is a dataclass and 1 is not "1".
-        profile = _adapter().validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        lines = [_mistake(detail) for detail in error.errors()]
-        raise MobilesegError("\n".join(f"{path.name}: {line}" for line in lines)) from None
+    profile = parse(DeviceProfile, _read(path), path.name)
     mistakes = _contradictions(profile, path)
     if mistakes:
         raise MobilesegError("\n".join(f"{path.name}: {line}" for line in mistakes))
     return profile
-
-
-@cache
-def _adapter() -> TypeAdapter[DeviceProfile]:
-    """Return what checks a profile; to make it takes longer than all profiles do."""
-    from pydantic import TypeAdapter  # noqa: PLC0415
-
-    return TypeAdapter(DeviceProfile)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -210,16 +165,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise MobilesegError(f"{path.name}: is not UTF-8 text; write the profile as TOML") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise MobilesegError(f"{path.name}: is not TOML: {error}") from None
-
-
-def _mistake(detail: ErrorDetails) -> str:
-    key = ".".join(map(str, detail["loc"])) or "the file"
-    if detail["type"] == "missing":
-        return f"{key}: is missing; add it"
-    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key}: is no key of a profile; remove it or mend its name"
-    message = detail["msg"].removeprefix("Input ")
-    return f"{key} = {detail['input']!r}: {message}"
 
 
 def _contradictions(profile: DeviceProfile, path: Path) -> list[str]:

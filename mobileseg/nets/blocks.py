@@ -11,14 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 
 from mobileseg.errors import MobilesegError
 from mobileseg.validate import Table
 
 Size: TypeAlias = tuple[int, int, int]
-Positive: TypeAlias = Annotated[int, Gt(0)]
-Channels: TypeAlias = Positive | Literal["classes"]
+# Beyond these a typing mistake is likelier than a wish.
+MAX_CHANNELS = 16384
+MAX_SIDE = 8192
+Count: TypeAlias = Annotated[int, Gt(0), Le(MAX_CHANNELS)]
+Side: TypeAlias = Annotated[int, Gt(0), Le(MAX_SIDE)]
+Reach: TypeAlias = Annotated[int, Gt(0), Le(255)]  # of a kernel, a stride or a dilation
+Channels: TypeAlias = Count | Literal["classes"]
 Act: TypeAlias = Literal["none", "relu", "relu6"]
 # The axes of a parameter by role: "out" channels that the block hands on, "in" channels that it
 # gets, "filters" that a CReLU doubles into "out", "hidden" between a block's two convolutions where
@@ -91,9 +96,9 @@ class Conv(Block):
 
     kind: ClassVar[str] = "conv"
     channels: Channels
-    kernel: Positive = 3
-    stride: Positive = 1
-    dilation: Positive = 1
+    kernel: Reach = 3
+    stride: Reach = 1
+    dilation: Reach = 1
     norm: bool = True
     activation: Act = "relu"
 
@@ -129,13 +134,13 @@ class Separable(Block):
     """
 
     kind: ClassVar[str] = "separable"
-    channels: Positive
-    kernel: Positive = 3
-    stride: Positive = 1
-    dilation: Positive = 1
+    channels: Count
+    kernel: Reach = 3
+    stride: Reach = 1
+    dilation: Reach = 1
     crelu: bool = False
     activation: Act = "relu"
-    depthwise: Positive | None = None
+    depthwise: Count | None = None
 
     @property
     def out_channels(self) -> int:
@@ -191,8 +196,8 @@ class Deconv(Block):
 
     kind: ClassVar[str] = "deconv"
     channels: Channels
-    kernel: Positive = 4
-    stride: Positive = 2
+    kernel: Reach = 4
+    stride: Reach = 2
     norm: bool = True
     activation: Act = "relu"
 
@@ -250,7 +255,7 @@ class Upsample(Block):
     """Bilinear resize to (height, width), corners not aligned."""
 
     kind: ClassVar[str] = "upsample"
-    size: tuple[Positive, Positive] = field(default=(1, 1))
+    size: tuple[Side, Side] = field(default=(1, 1))
 
     def shape(self, inputs: Sequence[Size]) -> Size:
         return (self._one(inputs)[0], *self.size)

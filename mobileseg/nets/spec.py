@@ -10,18 +10,23 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 
 from mobileseg.errors import MobilesegError, unknown
-from mobileseg.nets.blocks import BLOCKS, IMAGE, Block, Size
+from mobileseg.nets.blocks import BLOCKS, IMAGE, MAX_SIDE, Block, Side, Size
 from mobileseg.validate import Table, parse
 
 # A block's name is a module attribute, a part of tensor names and of globs in recipes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# The largest input we take: beyond it a typing mistake is likelier than a wish.
-_MAX_SIDE = 8192
+# 1 GB of float32: no phone runs it, and counting and building it takes our memory.
+_MAX_PARAMS = 250_000_000
+Classes: TypeAlias = Annotated[int, Ge(2), Le(255)]
+
+
+class TooLargeError(MobilesegError):
+    """The network fits together but has more parameters than any phone holds."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,14 @@ class NetSpec(Table):
     """
 
     name: str
-    image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
-    classes: Annotated[int, Ge(2)]
+    image_size: tuple[Side, Side]
+    classes: Classes
     blocks: tuple[Block, ...]
 
     def __post_init__(self) -> None:
-        if max(self.image_size) > _MAX_SIDE or min(self.image_size) < 1:
+        if max(self.image_size) > MAX_SIDE or min(self.image_size) < 1:
             raise MobilesegError(
-                f"{self.name}: image_size {self.image_size}; each side is 1 to {_MAX_SIDE}"
+                f"{self.name}: image_size {self.image_size}; each side is 1 to {MAX_SIDE}"
             )
         seen = {IMAGE}
         for block in self.blocks:
@@ -56,7 +61,11 @@ class NetSpec(Table):
             seen.add(block.name)
         if not self.blocks:
             raise MobilesegError(f"{self.name}: a network has at least one block")
-        self.shapes()
+        if self.params > _MAX_PARAMS:
+            raise TooLargeError(
+                f"{self.name}: {self.params:,} parameters, more than {_MAX_PARAMS:,}; "
+                "give the blocks fewer channels or smaller kernels"
+            )
 
     def __getitem__(self, name: str) -> Block:
         for block in self.blocks:
@@ -119,5 +128,5 @@ def read_spec(data: object, where: str) -> NetSpec:
 @dataclass(frozen=True)
 class _Head(Table):
     name: str
-    image_size: tuple[int, int]
-    classes: Annotated[int, Ge(2)]
+    image_size: tuple[Side, Side]
+    classes: Classes

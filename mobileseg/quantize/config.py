@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 
 from mobileseg.validate import Table
 
@@ -15,4 +15,4 @@ class QuantizeConfig(Table):
     """Post-training quantization. `images`: how many of the training split calibrate ranges."""
 
     # Ranges settle within a few dozen pictures; more only cost time.
-    images: Annotated[int, Gt(0)] = 64
+    images: Annotated[int, Gt(0), Le(100_000)] = 64

@@ -9,16 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import Annotated
+
+from annotated_types import Gt, Le
 
 from mobileseg.errors import MobilesegError, unknown
-from mobileseg.nets.blocks import IMAGE, Block, Channels, Positive, Separable, Size, Upsample
-from mobileseg.nets.spec import NetSpec
+from mobileseg.nets.blocks import (
+    IMAGE,
+    MAX_CHANNELS,
+    Block,
+    Channels,
+    Count,
+    Separable,
+    Side,
+    Size,
+    Upsample,
+)
+from mobileseg.nets.spec import NetSpec, TooLargeError
 from mobileseg.slim.decoder import Decoder, How, split
 from mobileseg.validate import Table
 
 # A larger factor is surely a number of channels with a stray decimal point.
 _MAX_FACTOR = 4.0
-_MAX_CHANNELS = 16384
+# Kernels work in steps of 4 to 64 channels.
+_MAX_MULTIPLE = 1024
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,11 @@ class Actions(Table):
     skip: all skip connections from now on; an empty `sources` takes them away.
     """
 
-    image_size: tuple[Positive, Positive] | None = None
+    image_size: tuple[Side, Side] | None = None
     remove: tuple[str, ...] = ()
     width: dict[str, int | float] = field(default_factory=dict)
-    multiple_of: Positive = 8
-    depthwise: dict[str, Positive] = field(default_factory=dict)
+    multiple_of: Annotated[int, Gt(0), Le(_MAX_MULTIPLE)] = 8
+    depthwise: dict[str, Count] = field(default_factory=dict)
     deconv: tuple[Channels, ...] | None = None
     crelu: tuple[str, ...] = ()
     skip: Skip | None = None
@@ -173,11 +187,11 @@ def _width(draft: _Draft, actions: Actions) -> _Draft:
 
 def _check_wish(pattern: str, wish: float) -> None:
     whole = isinstance(wish, int)
-    most = _MAX_CHANNELS if whole else _MAX_FACTOR
+    most = MAX_CHANNELS if whole else _MAX_FACTOR
     if not 0 < wish <= most:
         raise MobilesegError(
             f"width.{pattern}: {wish}; with a point it is a factor up to {_MAX_FACTOR}, "
-            f"without one a number of channels up to {_MAX_CHANNELS}, and more than 0"
+            f"without one a number of channels up to {MAX_CHANNELS}, and more than 0"
         )
 
 
@@ -299,6 +313,8 @@ def _finish(draft: _Draft, image_size: tuple[int, int]) -> NetSpec:
         blocks += draft.decoder.blocks(sizes, image_size)
     try:
         spec = NetSpec(draft.old.name, image_size, draft.old.classes, tuple(blocks))
+    except TooLargeError:
+        raise
     except MobilesegError as error:
         raise _unfit(error) from None
     output_size = spec.shapes()[spec.blocks[-1].name]

@@ -7,16 +7,16 @@ kill between them would pair new weights with an old step.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mobileseg.errors import MobilesegError
+from mobileseg.files import write_atomic
 from mobileseg.train.optim import Average, state_tensors
 
 
@@ -50,11 +50,7 @@ class Checkpoint:
         """Write the state; a kill leaves the old or the new file, never half of one."""
         facts = {"identity": self.identity, "state": asdict(state)}
         tensors = {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}
-        part = self.path.with_suffix(".part")
-        save_file(tensors, part, metadata={"mobileseg": json.dumps(facts)})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
-        part.replace(self.path)
+        write_atomic(self.path, save(tensors, metadata={"mobileseg": json.dumps(facts)}))
 
     def load(self) -> State | None:
         """Put the saved tensors back and return the state; None if nothing was saved."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Len, Lt
+
+from mobileseg.validate import Table
 
 IGNORE = 255
 """An ignored pixel in memory, whatever number the mask files use."""
 
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Byte: TypeAlias = Annotated[int, Ge(0), Le(255)]
+Zoom: TypeAlias = Annotated[float, Gt(0), Le(100)]
 Colour: TypeAlias = tuple[Byte, Byte, Byte]
 Positive: TypeAlias = Annotated[float, Gt(0)]
-
-_STRICT = {"extra": "forbid"}
+# Upper bounds are where a typing mistake is likelier than a wish.
+Epochs: TypeAlias = Annotated[int, Gt(0), Le(100_000)]
+Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**63)]  # what every random generator takes
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Table):
     """Where images and masks are and how a mask file is read.
 
     `train`, `val`, `test` are paths relative to `root`, each one of
@@ -28,8 +32,6 @@ class DataConfig:
     - a folder with `images/` and `masks/`, paired by file name;
     - CamVid's layout: a folder `train` of images beside a folder `trainannot` of masks.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
     root: Path = Path()
     train: Path = Path("train.txt")
@@ -44,8 +46,9 @@ class DataConfig:
     ignore: Byte = 255
     colours: dict[str, tuple[Colour, ...]] = field(default_factory=dict)  # class or "ignore"
     val_share: Annotated[float, Gt(0), Lt(1)] = 0.1
-    split_seed: Annotated[int, Ge(0)] = 0
-    cache_mb: Annotated[int, Ge(0)] = 2048  # above it the decoded split is mapped from disk
+    split_seed: Seed = 0
+    # above it the decoded split is mapped from disk
+    cache_mb: Annotated[int, Ge(0), Le(2**20)] = 2048
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -70,20 +73,18 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Table):
     """How far a training picture may be changed. 0 (or chance 0, range 1 to 1) switches off."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
-
     flip: Share = 0.5  # chance of a mirror image
-    scale: tuple[Positive, Positive] = (0.8, 1.4)  # zoom: people stand nearer and farther
+    scale: tuple[Zoom, Zoom] = (0.8, 1.4)  # zoom: people stand nearer and farther
     rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0  # a hand-held phone's tilt
     translate: Share = 0.1  # of the side, either way
     crop: Annotated[float, Gt(0), Le(1)] = 1.0  # least share of each side that a window keeps
     brightness: Share = 0.15  # of the full range, either way
     contrast: Annotated[float, Ge(0), Lt(1)] = 0.2  # factor 1 - x to 1 + x about mid-grey
     saturation: Annotated[float, Ge(0), Le(1)] = 0.3  # factor 1 - x to 1 + x about grey
-    gamma: Annotated[float, Ge(0)] = 0.3  # exponent 1/(1 + x) to 1 + x
+    gamma: Annotated[float, Ge(0), Le(10)] = 0.3  # exponent 1/(1 + x) to 1 + x
     blur: Share = 0.15  # chance; 5x5 binomial, random strength
     noise: Share = 0.03  # largest deviation, of the full range; a quarter of the pictures
 
@@ -93,10 +94,8 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Table):
     """The weight of each loss in the sum; a loss that is not named is not computed."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
     cross_entropy: Annotated[float, Ge(0)] = 0.0
     dice: Annotated[float, Ge(0)] = 0.0
@@ -109,25 +108,25 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Table):
     """How a network is trained."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
-
-    epochs: Annotated[int, Gt(0)] = 30
-    batch_size: Annotated[int, Gt(0)] = 16  # enough for batch norm, small enough for many steps
+    epochs: Epochs = 30
+    # enough for batch norm, small enough for many steps
+    batch_size: Annotated[int, Gt(0), Le(65536)] = 16
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-3  # AdamW from scratch or ImageNet; SGD wants about 10x
     encoder_lr: Share = 1.0  # factor on `lr` for inherited layers
     weight_decay: Annotated[float, Ge(0)] = 1e-2  # AdamW's default; not on norms and biases
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9  # SGD only
     schedule: Literal["cosine", "poly"] = "cosine"  # poly: power 0.9, DeepLab's
-    warmup_epochs: Annotated[float, Ge(0)] = 1.0  # fresh decoders send wild gradients at first
+    # fresh decoders send wild gradients at first
+    warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 1.0
     loss: LossConfig = LossConfig(cross_entropy=1.0)
     class_weights: Literal["none", "median_frequency"] | tuple[Positive, ...] = "none"
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
     clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 pays for dense convs only
-    validate_every: Annotated[int, Gt(0)] = 1  # epochs; the last epoch always
+    validate_every: Epochs = 1  # epochs; the last epoch always
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill

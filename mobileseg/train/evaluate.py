@@ -15,14 +15,15 @@ from torch import nn
 from mobileseg.errors import MobilesegError
 from mobileseg.train.augment import normalise
 from mobileseg.train.config import DataConfig
-from mobileseg.train.data import Pair, Progress, read_pair, resize_image
+from mobileseg.train.data import Pair, Progress, read_pair, resize_image, resize_mask
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import several
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 
 Predict: TypeAlias = Callable[[U8], npt.NDArray[np.float32]]
-"""uint8 RGB [N, H, W, 3] at the net's size -> logits float32 [N, C, h, w], of any h and w."""
+"""uint8 RGB [N, H, W, 3] at the net's size -> logits float32 [N, C, h, w], of any h and w; or
+class numbers [N, h, w]."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def evaluate(
     """Return the scores of an executor.
 
     Logits are resized to each mask's own size (bilinear, half-pixel centres), then the largest
-    is taken. `boundary=False` leaves out the boundary F-score, the dearest figure.
+    is taken; class numbers are resized to the nearest. `boundary=False` leaves out the boundary
+    F-score, the dearest figure.
     """
     scores = Scores(evalset.classes, boundary)
     for start in range(0, len(evalset), batch_size):
@@ -105,7 +107,17 @@ def module_predict(module: nn.Module, device: torch.device | str = "cpu") -> Pre
 
 
 def labels_at(logits: npt.NDArray[np.float32], size: tuple[int, ...]) -> U8:
-    """Return class numbers [H, W] at `size` from logits [C, h, w]."""
+    """Return class numbers [H, W] at `size` from logits [C, h, w] or class numbers [h, w].
+
+    Class numbers have no mean: the nearest is taken.
+    """
+    if logits.ndim == 2:
+        return resize_mask(logits.astype(np.uint8), (size[0], size[1]))
+    if logits.ndim != 3:
+        raise MobilesegError(
+            f"the net gives {list(logits.shape)} per picture; want [classes, h, w] or class "
+            "numbers [h, w]"
+        )
     plane = torch.from_numpy(np.ascontiguousarray(logits, np.float32)).unsqueeze(0)
     if plane.shape[2:] != size:
         plane = F.interpolate(plane, size, mode="bilinear", align_corners=False)
@@ -114,12 +126,18 @@ def labels_at(logits: npt.NDArray[np.float32], size: tuple[int, ...]) -> U8:
 
 
 def _check(logits: npt.NDArray[np.float32], count: int, evalset: EvalSet, start: int) -> None:
-    want = (count, len(evalset.classes))
-    if logits.ndim != 4 or logits.shape[:2] != want:
+    classes = len(evalset.classes)
+    numbers = logits.ndim == 3 and len(logits) == count
+    if not numbers and (logits.ndim != 4 or logits.shape[:2] != (count, classes)):
         raise MobilesegError(
-            f"evaluate: the net gives {list(logits.shape)}; want [{count}, {want[1]} classes, h, w]"
+            f"evaluate: the net gives {list(logits.shape)}; want [{count}, {classes} classes, h, w]"
+            f" or class numbers [{count}, h, w]"
         )
-    finite = np.isfinite(logits).all(axis=(1, 2, 3))
+    finite = np.isfinite(logits).reshape(count, -1).all(axis=1)
     if not finite.all():
         worst = evalset.pairs[start + int(np.argmin(finite))].image
         raise MobilesegError(f"evaluate: the net gives NaN or infinity for {worst}")
+    if numbers and not ((logits >= 0) & (logits < classes)).all():
+        raise MobilesegError(
+            f"evaluate: the net gives class {logits.max():g}; the recipe has {classes} classes"
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mobileseg.errors import MobilesegError
+from mobileseg.files import write_atomic
 from mobileseg.train.augment import augment
 from mobileseg.train.checkpoint import Checkpoint, State
 from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
@@ -96,7 +96,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
 
     "The same bits" holds on one machine with one version and thread count of torch.
     """
-    device = torch.device(device)
+    device = _device(device)
     folder.mkdir(parents=True, exist_ok=True)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     module.train()
@@ -132,6 +132,18 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     if average:
         average.copy_to(module)
     return _result(state)
+
+
+def _device(wanted: torch.device | str) -> torch.device:
+    """Return the device. Raises MobilesegError that names those there are."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if str(wanted) not in there:
+        raise MobilesegError(f"device {str(wanted)!r}: is not here; there are: {', '.join(there)}")
+    return torch.device(wanted)
 
 
 def generator(seed: int, epoch: int, step: int, purpose: int) -> Generator:
@@ -349,12 +361,7 @@ def _finish_epoch(run: _Run, val: EvalSet | None, folder: Path) -> None:
 
 
 def _write_log(path: Path, history: list[Record]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in history)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_atomic(path, "".join(json.dumps(record) + "\n" for record in history))
 
 
 def _show(percent: float | int | None) -> str:

@@ -12,11 +12,22 @@ from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import load
+from mobileseg.graph.ir import Graph
+from mobileseg.quantize.convert import quantize
+from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Split, pairs
-from mobileseg.workflow.export import FORMATS, PRECISIONS, int8_graph
+from mobileseg.workflow.export import (
+    FORMATS,
+    PRECISIONS,
+    ExportOptions,
+    calibrated,
+    calibration_path,
+    export_stem,
+    read_ranges,
+)
 from mobileseg.workflow.network import (
     Pictures,
     Predict,
@@ -52,13 +63,17 @@ def evaluate_run(
 ) -> tuple[EvalSet, list[Evaluated]]:
     """Score the float module, the int8 graph and the exported files on one split.
 
-    files: those to score; by default all .tflite and .onnx files that the run has exported with
-    logits. Raises MobilesegError where data or files do not fit.
+    The int8 graph is that of the files' export, of the default one or of the newest one, or else
+    calibrated now. files: those to score; by default all .tflite and .onnx files that the run has
+    exported with logits. Raises MobilesegError where data or files do not fit.
     """
     recipe, net = run.recipe().with_data(data), load_net(run)
     size = net.spec.image_size
     evalset = load_eval(pairs(recipe.data, split), recipe.data, size)
-    int8 = int8_graph(float_graph(net), recipe, size, None, recipe.quantize.images)
+    graph = float_graph(net)
+    int8 = _exported_graph(run, recipe, graph, files)
+    if int8 is None:
+        int8 = quantize(graph, calibrated(graph, recipe, size, recipe.quantize.images).ranges)
     executors: list[tuple[str, Predict]] = [
         ("float", module_predict(net)),
         ("int8 graph", graph_predict(int8)),
@@ -71,6 +86,20 @@ def evaluate_run(
             )
         executors.append((path.name, file_predict(runner)))
     return evalset, _side_by_side(executors, evalset)
+
+
+def _exported_graph(run: Run, recipe: Recipe, graph: Graph, files: Sequence[Path]) -> Graph | None:
+    """Return the graph with the ranges of an int8 export of these weights, None without one."""
+    paths = [calibration_path(path.parent, path.stem) for path in files]
+    paths.append(calibration_path(run.export_folder, export_stem(recipe, run, ExportOptions())))
+    others = run.export_folder.glob(calibration_path(run.export_folder, "*").name)
+    paths += sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in paths:
+        if path.is_file():
+            ranges = read_ranges(path, run, graph)
+            if ranges is not None:
+                return quantize(graph, ranges)
+    return None
 
 
 def _exports(run: Run) -> list[Path]:
@@ -97,7 +126,7 @@ def _recorded(predict: Predict, labels: list[Labels]) -> Predict:
 
     def run(images: Pictures) -> NDArray[np.float32]:
         logits = predict(images)
-        labels.append(logits.argmax(1))
+        labels.append(logits.argmax(1) if logits.ndim == 4 else logits.astype(np.int64))
         return logits
 
     return run

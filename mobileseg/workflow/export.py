@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,12 +16,12 @@ from mobileseg.export.check import Check, check_file, require
 from mobileseg.export.onnx import write_onnx
 from mobileseg.export.runtime import pixels_as
 from mobileseg.export.tflite import write_tflite
-from mobileseg.files import write_atomic, write_json
+from mobileseg.files import read_json, write_atomic, write_json
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.passes import float16_weights
 from mobileseg.nets.module import Net
-from mobileseg.quantize.calibrate import calibrate
+from mobileseg.quantize.calibrate import Ranges, calibrate
 from mobileseg.quantize.convert import Interface, quantize
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
@@ -29,6 +31,7 @@ from mobileseg.workflow.network import Output, Pictures, float_graph, load_net
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 Format: TypeAlias = Literal["tflite", "onnx"]
+Say: TypeAlias = Callable[[str], None]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -66,27 +69,42 @@ class Exported:
         return {"path": str(self.path), "bytes": self.bytes, "check": self.check.as_dict()}
 
 
-def export(run: Run, options: ExportOptions, data: Path | None = None) -> list[Exported]:
+@dataclass(frozen=True)
+class Calibrated:
+    """The ranges of a float graph's activations, and the training pictures that gave them."""
+
+    ranges: Ranges
+    images: tuple[Path, ...]
+
+
+def export(
+    run: Run, options: ExportOptions, data: Path | None = None, say: Say = lambda _: None
+) -> list[Exported]:
     """Write the run's files and check each on real pictures in its real runtime.
 
     Raises GateError where a file computes something else than the graph, MobilesegError where
     the run or its data are not there.
     """
-    return export_net(load_net(run), run.recipe().with_data(data), run, options)
+    return export_net(load_net(run), run.recipe().with_data(data), run, options, say)
 
 
-def export_net(net: Net, recipe: Recipe, run: Run, options: ExportOptions) -> list[Exported]:
-    """See `export`; for a module at hand."""
+def export_net(
+    net: Net, recipe: Recipe, run: Run, options: ExportOptions, say: Say = lambda _: None
+) -> list[Exported]:
+    """See `export`; for a module at hand, whose weights the run holds."""
     graph = float_graph(net, options.output, options.rewrite)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
-    folder = options.folder or run.export_folder
+    folder, stem = options.folder or run.export_folder, export_stem(recipe, run, options)
     if options.precision == "int8":
-        count = options.calibration_images or recipe.quantize.images
-        graph = int8_graph(graph, recipe, net.spec.image_size, folder, count, options.interface)
+        wished = options.calibration_images
+        made = calibrated(graph, recipe, net.spec.image_size, wished or recipe.quantize.images)
+        if wished and len(made.images) < wished:
+            say(f"calibrated on {len(made.images)} pictures: the training split holds no more")
+        graph = quantize(graph, made.ranges, options.interface)
+        _write_calibration(calibration_path(folder, stem), made, recipe, run)
     elif options.precision == "float16":
         graph = float16_weights(graph)
-    stem = _stem(recipe, run, options)
     written = []
     for kind in options.formats:
         path = folder / f"{stem}.{kind}"
@@ -102,7 +120,7 @@ def export_net(net: Net, recipe: Recipe, run: Run, options: ExportOptions) -> li
     return written
 
 
-def _stem(recipe: Recipe, run: Run, options: ExportOptions) -> str:
+def export_stem(recipe: Recipe, run: Run, options: ExportOptions) -> str:
     """Return the file's name: what is not the default is said in it, so no file hides another."""
     words = [recipe.name, run.folder.name, options.precision]
     if options.precision == "int8" and options.interface != "uint8":
@@ -112,31 +130,57 @@ def _stem(recipe: Recipe, run: Run, options: ExportOptions) -> str:
     return "-".join(words if options.rewrite else [*words, "plain"])
 
 
-def int8_graph(
-    graph: Graph,
-    recipe: Recipe,
-    size: tuple[int, int],
-    folder: Path | None,
-    count: int,
-    interface: Interface = "uint8",
-) -> Graph:
-    """Return the int8 graph, calibrated on training pictures; a manifest in `folder` names them."""
+def calibrated(graph: Graph, recipe: Recipe, size: tuple[int, int], count: int) -> Calibrated:
+    """Return the graph's ranges on `count` training pictures, or on all where there are fewer."""
     chosen = calibration_pairs(recipe, count)
     pictures = _pictures(chosen, size)
     batches = (
         pixels_as(pictures[start : start + _BATCH], np.dtype(np.float32))
         for start in range(0, len(pictures), _BATCH)
     )
-    ranges = calibrate(graph, batches)
-    if folder is not None:
-        manifest = {
-            "split": "train",
-            "seed": recipe.seed,
-            "images": [str(pair.image) for pair in chosen],
-            "ranges": {name: list(span) for name, span in ranges.items()},
+    return Calibrated(calibrate(graph, batches), tuple(pair.image for pair in chosen))
+
+
+def calibration_path(folder: Path, stem: str) -> Path:
+    """Where it stands what an int8 export was calibrated with: beside its files."""
+    return folder / f"{stem}.calibration.json"
+
+
+def _write_calibration(path: Path, made: Calibrated, recipe: Recipe, run: Run) -> None:
+    manifest = {
+        "split": "train",
+        "seed": recipe.seed,
+        "weights_sha256": _weights_digest(run),
+        "images": [str(image) for image in made.images],
+        "ranges": {name: list(span) for name, span in made.ranges.items()},
+    }
+    write_json(path, manifest)
+
+
+def read_ranges(path: Path, run: Run, graph: Graph) -> Ranges | None:
+    """Return an export's ranges; None where it is of other weights or of a graph with other names.
+
+    Raises MobilesegError for a damaged file.
+    """
+    manifest = read_json(path)
+    try:
+        digest = manifest["weights_sha256"]
+        ranges = {
+            name: (float(low), float(high)) for name, (low, high) in manifest["ranges"].items()
         }
-        write_json(folder / "calibration.json", manifest)
-    return quantize(graph, ranges, interface)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise MobilesegError(f"{path}: is no calibration; export again") from None
+    if digest != _weights_digest(run) or not ranges.keys() >= {n.output for n in graph.nodes}:
+        return None
+    return ranges
+
+
+def _weights_digest(run: Run) -> str | None:
+    """Ranges are those of certain weights: trained again, a run needs others."""
+    if not run.trained:
+        return None
+    with run.weights_path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def calibration_pairs(recipe: Recipe, count: int) -> list[Pair]:

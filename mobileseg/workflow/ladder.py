@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +22,12 @@ from mobileseg.latency.profile import DeviceProfile
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.pretrained import load_encoder
 from mobileseg.recipe import Recipe
-from mobileseg.runs import Run, find_run, ladder_folder, trained_steps
+from mobileseg.runs import Run, find_runs, ladder_folder
 from mobileseg.slim.inherit import Inherited, inherit
 from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
-from mobileseg.train.pairs import pairs, split_note
+from mobileseg.train.pairs import Split, pairs, split_note
 from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
@@ -68,7 +70,7 @@ def facts(rungs: Sequence[Rung], devices: Sequence[DeviceProfile]) -> list[dict[
         graph = empty_graph(rung.spec)
         int8 = as_int8(graph)
         row = {
-            "step": rung.step.name,
+            "step": rung.name,
             "parent": rung.parent,
             "image_size": list(rung.spec.image_size),
             "params": rung.spec.params,
@@ -104,21 +106,26 @@ def _empty_promise(row: Mapping[str, Any], parent: Mapping[str, Any], judge: str
 def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     """Train every rung that is not trained yet, export the last, and return the ladder's report.
 
-    Finished rungs are kept and a broken-off training goes on, unless `restart`. Raises
-    MobilesegError where a finished rung was made from another recipe.
+    Finished rungs are kept and a broken-off training goes on. Raises MobilesegError where a rung
+    was made from another recipe or other data, unless `restart`, which makes those anew.
     """
     started = time.perf_counter()
     rungs = plan(recipe, options.runs)
     chosen = _chain(rungs, options.only) if options.only else rungs
-    rows = facts(chosen, _profiles(recipe))
+    rows = facts(rungs, _profiles(recipe))
     test = _Test(recipe)
     say(split_note(recipe.data))
+    data_key = _data_key(recipe)
     exported: list[Exported] = []
-    for rung, row in zip(chosen, rows, strict=True):
-        report = _climb(recipe, rung, rungs, options, test, row, say)
+    for rung, row in zip(rungs, rows, strict=True):
+        origin = {"recipe": rung.key, "data": data_key}
+        if rung in chosen:
+            report = _climb(recipe, rung, rungs, origin, options, test, row, say)
+        else:
+            report = rung.run.report() if rung.run.begun() == origin else {}
         # What is counted and priced now goes before what a kept step said when it was made.
         row.update({**report, **row})
-        if rung.run.trained:
+        if rung in chosen and rung.run.trained:
             keep_graphs(rung.run, rung.spec)
     _compare(rows)
     last = chosen[-1]
@@ -153,24 +160,22 @@ def versions() -> dict[str, str]:
 
 def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
     """Return the rows of trained steps, changes counted against the first of them."""
-    chosen: dict[Path, Run] = {}
-    for name in names:
-        found = find_run(name, runs)
-        whole = found.folder.name != Path(name).name
-        for run in trained_steps(found.folder.parent) if whole else [found]:
-            chosen.setdefault(run.folder.resolve(), run)
+    chosen = {run.folder.resolve(): run for name in names for run in find_runs(name, runs)}
     rungs, reports = [], []
     for run in chosen.values():
-        step = run.recipe()[run.folder.name]
+        recipe = run.recipe()
+        step = recipe[run.folder.name]
+        parent = recipe.parent(step)
+        above = f"{run.folder.parent.name}/{parent.name}" if parent is not None else None
         report = run.report()
-        if "miou_percent" not in report:
+        if not isinstance(report.get("miou_percent"), float):
             raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
-        rungs.append(Rung(step, None, run.spec(), run, report["key"]))
+        rungs.append(Rung(run.name, step, above, run.spec(), run, ""))
         reports.append(report)
     devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
     rows = facts(rungs, [device(name) for name in devices])
-    for row, report, run in zip(rows, reports, chosen.values(), strict=True):
-        row.update(report, step=run.name)
+    for row, report in zip(rows, reports, strict=True):
+        row.update({**report, **row})
     _compare(rows)
     return rows
 
@@ -209,6 +214,7 @@ def _climb(
     recipe: Recipe,
     rung: Rung,
     rungs: list[Rung],
+    origin: Mapping[str, str],
     options: SlimOptions,
     test: _Test,
     counts: Mapping[str, Any],
@@ -216,21 +222,20 @@ def _climb(
 ) -> dict[str, Any]:
     """Return the rung's report, its counts among the figures; train it first if need be."""
     name = rung.step.name
-    done = _finished(rung, options)
+    done = _finished(rung, origin, options)
     if done:
         say(f"{name}: done before, kept")
         return done
     inherited = _inherited(recipe, rung, rungs)
     report: dict[str, Any] = {
         **counts,
-        "key": rung.key,
         "recipe_digest": recipe.digest(),
         "seed": recipe.seed,
         "versions": versions(),
         "inherited_share": inherited.share,
         "fresh": list(inherited.fresh),
     }
-    rung.run.begin(recipe, rung.spec)
+    rung.run.begin(recipe, rung.spec, origin)
     if rung.step.train:
         say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
         report |= _train(recipe, rung, inherited, options, test)
@@ -238,17 +243,32 @@ def _climb(
     return report
 
 
-def _finished(rung: Rung, options: SlimOptions) -> dict[str, Any]:
-    """Return the report of a rung that is done. Raises MobilesegError on another recipe's."""
-    report = rung.run.report()
-    if not report or options.restart:
-        return {}
-    if report.get("key") != rung.key:
+def _finished(rung: Rung, origin: Mapping[str, str], options: SlimOptions) -> dict[str, Any]:
+    """Return the report of a rung that is done. Raises MobilesegError on another origin's."""
+    begun, report = rung.run.begun(), rung.run.report()
+    if begun == origin:
+        return report if rung.run.trained or not rung.step.train else {}
+    if (begun or report) and not options.restart:
+        other = "data" if begun.get("recipe") == origin["recipe"] else "recipe or weights"
         raise MobilesegError(
-            f"{rung.run.folder}: holds a step made from another recipe or other weights; "
-            "use --restart to make it again, or give the recipe another name"
+            f"{rung.run.folder}: was made from other {other}; use --restart to make it and what "
+            "follows from it anew, or give the recipe another name"
         )
-    return report if rung.run.trained or not rung.step.train else {}
+    return {}
+
+
+def _data_key(recipe: Recipe) -> str:
+    """Return a hash of the pictures and masks: their names and sizes."""
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    if recipe.data.test is None:
+        splits = splits[:2]
+    files = [
+        (split, file.name, file.stat().st_size if file.is_file() else 0)
+        for split in splits
+        for pair in pairs(recipe.data, split)
+        for file in (pair.image, pair.mask)
+    ]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = True) -> Inherited:
@@ -307,7 +327,7 @@ def _train(
         size,
         rung.run.folder,
         seed=recipe.seed,
-        resume=not options.restart,
+        resume=True,
         device=options.device,
         progress=options.progress,
         lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,

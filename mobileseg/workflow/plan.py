@@ -17,8 +17,9 @@ from mobileseg.slim.steps import apply
 
 @dataclass(frozen=True)
 class Rung:
-    """A step with its network and its folder."""
+    """A step with its network and its folder. `name` and `parent` are what tables call them."""
 
+    name: str
     step: Step
     parent: str | None
     spec: NetSpec
@@ -37,7 +38,8 @@ def plan(recipe: Recipe, runs: Path) -> list[Rung]:
         spec = apply(before.spec if before else base, step, f"{recipe.name}: step {step.name!r}")
         run = Run(ladder_folder(runs, recipe) / step.name)
         key = _key(recipe, step, spec, before.key if before else "")
-        rungs[step.name] = Rung(step, before.step.name if before else None, spec, run, key)
+        above = before.name if before else None
+        rungs[step.name] = Rung(step.name, step, above, spec, run, key)
     return list(rungs.values())
 
 

@@ -49,17 +49,27 @@ def predict(model: str, given: Path, out: Path | None, runs: Path) -> Iterator[P
     """Yield each picture's mask (class numbers, with a palette) and overlay, both PNG.
 
     model: a run, or a .tflite or .onnx file. given: a picture, or a folder of them. out: by
-    default the run's folder `predict`; a file by itself needs one.
+    default the run's folder `predict`; a file by itself needs one. Raises MobilesegError before
+    anything is written where two results would have one name, and after the last picture where
+    some could not be read.
     """
     run_predict, size, default = _executor(model, runs)
     folder = out or default
     if folder is None:
         raise MobilesegError(f"{model}: belongs to no run; say where to write with --out")
     pictures = _pictures(given)
+    _require_names(pictures, folder)
+    unread: list[str] = []
     for path in pictures:
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except MobilesegError as error:
+            unread.append(str(error))
+            continue
         logits = run_predict(resize_image(image, size)[None])[0]
         yield _write(path, image, labels_at(logits, image.shape[:2]), folder)
+    if unread:
+        raise MobilesegError("\n".join(unread))
 
 
 def _executor(model: str, runs: Path) -> tuple[Predict, tuple[int, int], Path | None]:
@@ -83,13 +93,36 @@ def _pictures(given: Path) -> list[Path]:
     return found
 
 
+def _require_names(pictures: list[Path], folder: Path) -> None:
+    """Raise MobilesegError where a result would overwrite another one, or a picture."""
+    given = {path.resolve(): path for path in pictures}
+    made: dict[Path, Path] = {}
+    problems: list[str] = []
+    for path in pictures:
+        mask = _results(path, folder)[0]
+        if mask in made:
+            problems.append(f"{made[mask]} and {path}: both become {mask.name}; rename one")
+        made[mask] = path
+        problems += [
+            f"{given[result.resolve()]}: {path}'s result would overwrite it; give another --out"
+            for result in _results(path, folder)
+            if result.resolve() in given
+        ]
+    if problems:
+        raise MobilesegError("\n".join(problems))
+
+
+def _results(path: Path, folder: Path) -> tuple[Path, Path]:
+    return folder / f"{path.stem}_mask.png", folder / f"{path.stem}_overlay.png"
+
+
 def _write(path: Path, image: Pictures, labels: Pictures, folder: Path) -> Predicted:
     colours = palette(int(labels.max()) + 1)
     mask = Image.fromarray(labels, mode="P")
     mask.putpalette(colours.ravel().tolist())
     tinted = image * (1 - _TINT) + colours[labels] * _TINT
     shown = np.where((labels > 0)[..., None], tinted, image).astype(np.uint8)
-    files = folder / f"{path.stem}_mask.png", folder / f"{path.stem}_overlay.png"
+    files = _results(path, folder)
     for file, picture in zip(files, (mask, Image.fromarray(shown)), strict=True):
         buffer = io.BytesIO()
         picture.save(buffer, "png")

@@ -64,7 +64,8 @@ def test_int8_network_in_litert_is_equal_to_the_bit(
 def test_int8_network_in_onnx_runtime(rewrite: bool, tmp_path: Path) -> None:
     check = checked(tmp_path, small.int8_graph(rewrite), "onnx")
     assert check.problems() == []
-    # Integer kernels for all but these; a transposed convolution has none.
+    # Integer kernels for all but these, which are reported and let through; a transposed
+    # convolution has none.
     floats = {"Resize"} if rewrite else {"Resize", "ConvTranspose"}
     assert set(check.float_operators) == floats
 
@@ -158,6 +159,31 @@ def test_problems(change: dict[str, object], said: str) -> None:
     bad = replace(GOOD, **change)  # type: ignore[arg-type]
     assert len(bad.problems()) == 1
     assert said in bad.problems()[0]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "floats", "said"),
+    [
+        ({"Conv": 7, "Resize": 1}, {"Resize": 1}, ""),
+        ({"Conv": 7, "ConvTranspose": 2}, {"ConvTranspose": 2}, ""),
+        ({"Conv": 7, "HardSwish": 1}, {"HardSigmoid": 1, "Mul": 1}, ""),
+        ({"Conv": 7, "Clip": 1}, {"FusedConv": 1}, ""),
+        ({"Conv": 7, "Clip": 1}, {"FusedConv": 2}, "computes in float: 1 FusedConv"),
+        ({"Conv": 7}, {"Conv": 7}, "computes in float: 7 Conv; ONNX Runtime has int8"),
+        ({"Conv": 7, "Resize": 1}, {"Resize": 1, "Add": 2}, "computes in float: 2 Add"),
+    ],
+)
+def test_onnx_may_compute_in_float_only_what_has_no_integer_kernel(
+    kinds: dict[str, int], floats: dict[str, int], said: str
+) -> None:
+    check = replace(GOOD, path=Path("net.onnx"), kinds=kinds, float_operators=floats, operators=99)
+    assert bool(check.problems()) == bool(said)
+    assert said in "".join(check.problems())
+
+
+def test_onnx_has_the_tolerance_of_tflite() -> None:
+    check = replace(GOOD, path=Path("net.onnx"), max_steps=3, share_within_one_step=0.998)
+    assert len(check.problems()) == 2
 
 
 def test_all_problems_are_listed_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ai_edge_litert.schema_py_generated as fb
 import numpy as np
@@ -99,6 +100,29 @@ def test_onnx_says_who_made_it_and_what_its_steps_mean(tmp_path: Path) -> None:
     steps = np.array([0, 255], np.uint8)
     reals = (steps.astype(np.float64) - quant.zero_point) * quant.scale[0]
     np.testing.assert_allclose(OnnxRuntime(path).reals(steps), reals, rtol=1e-6)
+
+
+def test_onnx_checks_the_bytes_with_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    real = onnx.checker.check_model
+
+    def check(model: Any, *given: Any, **options: Any) -> None:
+        seen.append(model)
+        real(model, *given, **options)
+
+    monkeypatch.setattr(onnx.checker, "check_model", check)
+    data = write_onnx(small.int8_graph())
+    assert seen[-1] == data
+
+
+def test_onnx_refused_by_the_checker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Any, *_: Any, **__: Any) -> None:
+        if isinstance(model, bytes):
+            raise onnx.checker.ValidationError("no")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(MobilesegError, match="checker refuses the model"):
+        write_onnx(small.int8_graph())
 
 
 def test_onnx_nodes_are_named_as_the_graphs() -> None:

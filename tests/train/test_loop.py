@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,11 +17,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from mobileseg.errors import MobilesegError
-from mobileseg.train import checkpoint as checkpoint_module
 from mobileseg.train.config import TrainConfig
 from mobileseg.train.data import Dataset, load
 from mobileseg.train.optim import Average, lr_factor, make_optimizer, state_tensors
@@ -123,16 +123,17 @@ def test_stop_while_the_checkpoint_is_written(
     whole, resumed = tiny(), tiny(seed=4)
     train(whole, data, tmp_path / "whole")
     calls = 0
+    rename = os.replace
 
-    def torn(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    def torn(part: Path, path: Path) -> None:
         nonlocal calls
-        calls += 1
-        save_file(tensors, path, metadata)
+        calls += Path(path).name == "checkpoint.safetensors"
         if calls == 7:
-            path.write_bytes(path.read_bytes()[:1000])
+            Path(part).write_bytes(Path(part).read_bytes()[:1000])
             raise StopError
+        rename(part, path)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", torn)
+    monkeypatch.setattr(os, "replace", torn)
     with pytest.raises(StopError):
         train(tiny(), data, tmp_path / "run")
     monkeypatch.undo()
@@ -223,6 +224,25 @@ def test_wrong_output_and_settings(tmp_path: Path) -> None:
         train(pooled, data, tmp_path / "c", replace(CONFIG, batch_size=1))
     with pytest.raises(MobilesegError, match="no parameter to train"):
         train(tiny().requires_grad_(False), data, tmp_path / "d")
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_here(tmp_path: Path, device: str) -> None:
+    data = write_list(tmp_path)
+    with pytest.raises(MobilesegError, match=r"device '.*': is not here; there are: cpu"):
+        train(tiny(), data, tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_list(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(MobilesegError, match="cannot be written"):
+        train(tiny(), data, tmp_path / "run")
 
 
 def test_bfloat16_and_a_batch_above_the_data(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def train(
     resume: bool = False,
     after_step: Callable[[int], None] | None = None,
     dataset: Dataset | None = None,
+    device: str = "cpu",
 ) -> FitResult:
     """Train in `folder` on a working size above the net's."""
     return fit(
@@ -64,6 +65,7 @@ def train(
         folder,
         seed=11,
         resume=resume,
+        device=device,
         progress=False,
         after_step=after_step,
     )

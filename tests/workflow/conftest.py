@@ -51,7 +51,7 @@ deconv = [16, 8]
 [[step]]
 name = "skips"
 skip = { how = "add", sources = ["conv3_2"] }
-epochs = 2
+epochs_share = 0.7
 """
 
 

@@ -66,7 +66,7 @@ def test_another_recipe_does_not_overwrite(trained: Place, call: Call) -> None:
 
 def test_calibration_pictures_are_of_the_training_split(trained: Place) -> None:
     export = trained.step("skips") / "export"
-    manifest = json.loads((export / "calibration.json").read_text())
+    manifest = json.loads((export / "tiny-skips-int8.calibration.json").read_text())
     train = (trained.folder / "data" / "train.txt").read_text().split()
     test = (trained.folder / "data" / "test.txt").read_text().split()
     names = {Path(image).name for image in manifest["images"]}
@@ -169,7 +169,7 @@ def test_latency_measures_the_file_here(trained: Place, call: Call) -> None:
     ]
     assert set(fused) <= {"pad"}
     assert (trained.step("skips") / "latency" / "int8.json").is_file()
-    assert "measured ms" in call(*words, "--measure").out
+    assert "measured" in call(*words, "--measure").out
 
 
 def test_compare(trained: Place, call: Call) -> None:
