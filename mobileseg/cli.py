@@ -51,6 +51,15 @@ Device = Annotated[
     list[str] | None,
     typer.Option("--device", help="Device to price for; again for more. mobileseg devices ls."),
 ]
+On = Annotated[
+    str,
+    typer.Option(help="Machine to time on: ssh://user@host:port, adb or adb:SERIAL; this one."),
+]
+BoardPython = Annotated[str, typer.Option("--board-python", help="Python on the ssh:// board.")]
+SshConfig = Annotated[Path | None, typer.Option(help="Configuration file for the ssh client.")]
+BenchmarkModel = Annotated[
+    Path | None, typer.Option(help="Your benchmark_model for Android, for --on adb.")
+]
 RUNS = Path("runs")
 
 
@@ -262,6 +271,10 @@ def latency(
         Path | None, typer.Option(help="Profile by benchmark_model to compare with.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Folder to write pictures to.")] = None,
+    on: On = "",
+    board_python: BoardPython = "python3",
+    ssh_config: SshConfig = None,
+    benchmark_model: BenchmarkModel = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -275,12 +288,13 @@ def latency(
     from mobileseg.workflow.frame import parse_frame
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
+    from mobileseg.workflow.where import Where
 
     options = LatencyOptions(
         devices=tuple(device or ()),
         precision="int8" if int8 else precision,
         rewrite=rewrite,
-        measure=measure,
+        measure=measure or bool(on),
         threads=threads,
         step=step,
         advise=advise,
@@ -288,6 +302,7 @@ def latency(
         against=against,
         plot=plot,
         input_size=_size(input_size) if input_size is not None else None,
+        where=Where(on, board_python, ssh_config, benchmark_model),
     )
     done = run_latency(network, options, runs)
     if as_json:
@@ -409,6 +424,45 @@ def devices_fit(
 
     for path in fit_devices(shipped("assets", "latency"), out, _say, names or []):
         print(path)
+
+
+@devices_app.command("calibrate")
+def devices_calibrate(
+    name: Annotated[str, typer.Argument(help="Name of the profile.")] = "host",
+    out: Annotated[Path, typer.Option(help="Folder to write NAME.toml to.")] = Path(),
+    threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Half the networks, fewer rounds.")
+    ] = False,
+    on: On = "",
+    board_python: BoardPython = "python3",
+    ssh_config: SshConfig = None,
+    benchmark_model: BenchmarkModel = None,
+    as_json: Json = False,
+) -> None:
+    """Latency calibration: build the profile of any machine by timing small networks on it.
+
+    Takes two or three minutes on a quiet computer. Examples: mobileseg devices calibrate;
+    mobileseg devices calibrate pi5 --on ssh://pi@raspberrypi.local --out profiles/
+    """
+    from mobileseg.report_latency import calibrated_table
+    from mobileseg.train.console import Display
+    from mobileseg.workflow.calibrate import calibrate_machine
+    from mobileseg.workflow.where import Where
+
+    where = Where(on, board_python, ssh_config, benchmark_model)
+    with Display(1, 0, not as_json) as display:
+
+        def say(done: int, total: int) -> None:
+            display.step(done, "timing", total)
+
+        found = calibrate_machine(name, out, where, threads, quick, say)
+    done = found.as_dict()
+    _show(done, [calibrated_table(done)], as_json)
+    if found.warning:
+        _say(f"warning: {found.warning}")
+    _say(f"wrote {found.path}")
+    _say(f"next: mobileseg latency portrait --device {found.path}")
 
 
 @weights_app.command("import")

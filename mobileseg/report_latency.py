@@ -210,6 +210,23 @@ def _against(found: Facts) -> list[Table]:
     return [table]
 
 
+def calibrated_table(done: Facts) -> Table:
+    """Return what a calibration reached on blocks that it had not seen, and how quiet it was."""
+    title = f"{done['device']}: {done['title']}, {done['runtime']}, {done['threads']} thread(s)"
+    names = ("median error", "Spearman", "80 % band", "rounds differ by", "others took")
+    table = _table(title, ("precision",), names)
+    for name, row in done["precisions"].items():
+        table.add_row(
+            name,
+            f"{row['median_error_percent']:.1f} %",
+            f"{row['spearman']:.4f}",
+            f"/ and * {row['factor']:.2f}",
+            f"{row['spread_percent']:.1f} %",
+            f"{row['stolen_percent']:.0f} %",
+        )
+    return table
+
+
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
     for name in left:

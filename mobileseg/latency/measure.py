@@ -156,7 +156,7 @@ def _litert(path: Path, threads: int, runs: int, warmup: int) -> Measurement:
     operators: tuple[Operator, ...] = ()
     how = f"whole network only: {answer.get('unsupported')}"
     if "operators" in answer:
-        operators = _medians(answer["operators"])
+        operators = medians(answer["operators"])
         how = "LiteRT's profiler"
     return Measurement(
         path,
@@ -216,7 +216,7 @@ def _in_a_process(path: Path, threads: int, runs: int, warmup: int) -> dict[str,
     return answer if isinstance(answer, dict) else {"unsupported": "the profiler's answer is odd"}
 
 
-def _medians(runs: Sequence[Sequence[tuple[str, float]]]) -> tuple[Operator, ...]:
+def medians(runs: Sequence[Sequence[tuple[str, float]]]) -> tuple[Operator, ...]:
     """Median per position over the runs that list the same operators as the first."""
     names = [name for name, _ in runs[0]]
     same = [[us for _, us in run] for run in runs if [name for name, _ in run] == names]

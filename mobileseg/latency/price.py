@@ -112,7 +112,7 @@ def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: boo
         share=0.0,
         bound="folded",
         basis="fitted",
-        note=_folded(graph, profile, node),
+        note=folded(graph, node, profile.fuses),
     )
     if row.note:
         return row
@@ -130,11 +130,11 @@ def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: boo
     )
 
 
-def _folded(graph: Graph, profile: DeviceProfile, node: Node) -> str:
-    """Why the node takes no time when the network runs, or nothing."""
+def folded(graph: Graph, node: Node, fuses: Sequence[str]) -> str:
+    """Why the node takes no time when the network runs, or nothing. fuses: of the device."""
     if node.inputs and not graph.activations(node):
         return "a constant, computed once when the file is loaded"
-    if not isinstance(node.op, Pad) or "pad" not in profile.fuses:
+    if not isinstance(node.op, Pad) or "pad" not in fuses:
         return ""
     reader = graph.only_consumer(node.output)
     if reader is not None and isinstance(reader.op, Conv2d):

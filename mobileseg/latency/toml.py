@@ -7,11 +7,13 @@ from dataclasses import fields
 
 from mobileseg.latency.profile import Coefficients, DeviceProfile, FitError, Kernel, precisions
 
+FROM_TABLES = "from assets/latency/; change the data or the fit, not this"
 
-def profile_toml(profile: DeviceProfile, command: str) -> str:
+
+def profile_toml(profile: DeviceProfile, command: str, origin: str = FROM_TABLES) -> str:
     """Return the text of a profile; `load_profile` reads it back equal."""
     lines = [
-        f"# Written by `{command}` from assets/latency/; change the data or the fit, not this.",
+        f"# Written by `{command}` {origin}.",
         "# What each key means: mobileseg/latency/profile.py.",
         *_scalars(profile),
     ]

@@ -39,10 +39,10 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def step(self, done: int, text: str) -> None:
-        """Move the bar to `done` steps; nothing without a bar."""
+    def step(self, done: int, text: str, total: int | None = None) -> None:
+        """Move the bar to `done` steps, of `total` if given; nothing without a bar."""
         if self._bar:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, description=text, total=total)
 
     def line(self, text: str) -> None:
         """Print a line that stays."""

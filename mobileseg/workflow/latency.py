@@ -37,6 +37,7 @@ from mobileseg.workflow.advise import advise
 from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.plan import plan
 from mobileseg.workflow.structure import run_graph, spec_graph
+from mobileseg.workflow.where import THIS_MACHINE, Where, measure_on
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class LatencyOptions:
     input_size: (height, width) where an .onnx file leaves it open.
     advise: what slows each operator down, and what each cut would save. frame: (height, width) of
     the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
+    where: the machine that `measure` times the file on.
     """
 
     devices: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class LatencyOptions:
     frame: tuple[int, int] | None = None
     against: Path | None = None
     plot: Path | None = None
+    where: Where = THIS_MACHINE
 
 
 def devices() -> dict[str, Path]:
@@ -150,7 +153,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         for found, profile in zip(result["devices"], profiles_, strict=True):
             found["advice"] = _advised(spec, profile, options)
     if options.measure:
-        result["measured"] = _measured(graph, options.threads)
+        result["measured"] = _measured(graph, options)
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
@@ -182,7 +185,7 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
         for each in chosen
     ]
     if options.measure:
-        result["measured"] = _matched(graph, measure_apart(path, options.threads))
+        result["measured"] = _measured_file(graph, path, options)
     return result
 
 
@@ -241,12 +244,23 @@ def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, Net
     return run.name, run.recipe(), run.spec(), run
 
 
-def _measured(graph: Graph, threads: int) -> dict[str, Any]:
+def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
+    data = write_tflite(graph)
+    if options.where.on:
+        return _matched(graph, measure_on(data, options.where, options.threads))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
-        write_atomic(path, write_tflite(graph))
-        found = measure(path, threads)
+        write_atomic(path, data)
+        found = measure(path, options.threads)
     return _matched(graph, found)
+
+
+def _measured_file(graph: Graph, path: Path, options: LatencyOptions) -> dict[str, Any]:
+    if not options.where.on:
+        return _matched(graph, measure_apart(path, options.threads))
+    if path.suffix != ".tflite":
+        raise MobilesegError(f"--on: {path} is no .tflite file, which is what boards run")
+    return _matched(graph, measure_on(path.read_bytes(), options.where, options.threads))
 
 
 def _matched(graph: Graph, found: Measurement) -> dict[str, Any]:
