@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
+from mobileseg.files import write_atomic
 from mobileseg.latency.accuracy import Line, accuracy_text
 from mobileseg.latency.devices import (
     CHANNEL_TILE,
@@ -111,7 +112,7 @@ def fit_devices(
         made[one.name] = transferred(made[one.base], facts, one.soc, one.name, one.title)
     for name, profile in made.items():
         path = out / f"{name}.toml"
-        _write(path, profile_toml(profile, COMMAND))
+        write_atomic(path, profile_toml(profile, COMMAND))
         written.append(path)
         for precision, table in precisions(profile):
             own_fit = fitted.get((name, precision))
@@ -119,7 +120,7 @@ def fit_devices(
             say(lines[-1].text())
     if not only:
         path = out / "ACCURACY.md"
-        _write(path, accuracy_text(lines, COMMAND))
+        write_atomic(path, accuracy_text(lines, COMMAND))
         written.append(path)
     return written
 
@@ -352,14 +353,6 @@ def _kernel(fitted: Fitted, name: str, values: Floats, seen: bool) -> Kernel:
         basis="fitted" if seen else "assumed",
         note="" if seen else "the measurements do not tell it apart; the fit's prior",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    part.replace(path)
 
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
