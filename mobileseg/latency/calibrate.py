@@ -19,7 +19,8 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.design import SINGLE
 from mobileseg.latency.devices import NOTHING, RELATIONS, STARTS
-from mobileseg.latency.error import fit_error, layer_power, short
+from mobileseg.latency.error import UNSEEN_FACTOR, fit_error, layer_power, short
+from mobileseg.latency.fit import solved_kernel
 from mobileseg.latency.price import features, folded
 from mobileseg.latency.profile import KERNELS, Coefficients, FitError, Kernel
 from mobileseg.latency.solve import (
@@ -208,21 +209,9 @@ def _coefficients(fit: _Fit, error: FitError, note: str) -> Coefficients:
 
 
 def _kernel(fit: _Fit, index: int, values: Floats, error: FitError) -> Kernel:
-    rate, reduction, pixels = map(float, values)
-    name = fit.data.kernels[index]
-    wide, long = _tile(name, fit.tile)
+    tile = _tile(fit.data.kernels[index], fit.tile)
     seen = bool(fit.solution.seen[len(SHARED) + index * len(OWN)])
-    factor = _layer_factor(fit, index, error)
-    return Kernel(
-        giga_per_s=short(rate),
-        reduction_half=short(reduction) if reduction > 0.01 else 0.0,
-        pixels_half=short(pixels) if pixels > 0.01 else 0.0,
-        channel_tile=wide,
-        pixel_tile=long,
-        error_factor=short(factor if seen else max(factor, UNSEEN_FACTOR)),
-        basis="fitted" if seen else "assumed",
-        note="" if seen else "the measurements do not tell it apart; the fit's prior",
-    )
+    return solved_kernel(values, tile, _layer_factor(fit, index, error), seen)
 
 
 def _layer_factor(fit: _Fit, index: int, error: FitError) -> float:
@@ -264,7 +253,6 @@ POSITIONS = frozenset(
 )
 _ELEMENTS = (3.0, NOTHING, NOTHING)
 _ENOUGH_ROWS = 3
-UNSEEN_FACTOR = 1.8
 # Rounds of a quiet machine differ by 1 to 3 %; from here on a median of rounds errs by as much as
 # the formula does. Others' share of the time matters less: the clock leaves it out.
 NOISE_BOUND = 10.0

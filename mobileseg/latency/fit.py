@@ -340,16 +340,21 @@ def coefficients(fitted: Fitted) -> Coefficients:
 
 
 def _kernel(fitted: Fitted, name: str, values: Floats, seen: bool) -> Kernel:
-    rate, reduction, pixels = map(float, values)
-    wide, long = _tiles(name, fitted.pixel_tile)
     layer = fitted.error.factor**fitted.layer_power
+    return solved_kernel(values, _tiles(name, fitted.pixel_tile), layer, seen)
+
+
+def solved_kernel(values: Floats, tile: tuple[int, int], factor: float, seen: bool) -> Kernel:
+    """Return a profile's kernel of the solver's rate and halves; `seen`: rows told it apart."""
+    rate, reduction, pixels = map(float, values)
+    wide, long = tile
     return Kernel(
         giga_per_s=short(rate),
         reduction_half=short(reduction) if reduction > 0.01 else 0.0,
         pixels_half=short(pixels) if pixels > 0.01 else 0.0,
         channel_tile=wide,
         pixel_tile=long,
-        error_factor=short(layer if seen else max(layer, UNSEEN_FACTOR)),
+        error_factor=short(factor if seen else max(factor, UNSEEN_FACTOR)),
         basis="fitted" if seen else "assumed",
         note="" if seen else "the measurements do not tell it apart; the fit's prior",
     )
