@@ -20,7 +20,7 @@ The folders are the verbs. Imports point downward only, siblings never import ea
 tests/test_architecture.py holds it:
 
 ```
-  cli.py        the verbs: parse, call one workflow function, show
+  cli/          the verbs: parse, call one workflow function, show
   workflow/     what each verb does, top to bottom; the only place that combines the packages
   runs.py       a run's folder and the name of every file in it
   report.py     facts about networks as tables; report_latency.py: about a priced one

@@ -17,6 +17,7 @@ VERBS = [
     ["predict"],
     ["export"],
     ["latency"],
+    ["latency", "calibrate"],
     ["compare"],
     ["recipes", "ls"],
     ["recipes", "cat"],

@@ -1,4 +1,4 @@
-"""`mobileseg devices calibrate`: a device profile of any machine, from times taken on it."""
+"""`mobileseg latency calibrate`: a device profile of any machine, from times taken on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mobileseg.latency.toml import profile_toml
 from mobileseg.quantize.convert import quantize
 from mobileseg.workflow.where import Where
 
-COMMAND = "mobileseg devices calibrate"
+COMMAND = "mobileseg latency calibrate"
 _ORIGIN = "from times taken on the machine; calibrate again rather than edit"
 # Medians over so many rounds: each loads a network anew, and where it comes to lie in memory is
 # worth a tenth. A quick calibration times half of the networks.

@@ -1,0 +1,5 @@
+"""`python -m mobileseg.cli`."""
+
+from mobileseg.cli import main
+
+main()

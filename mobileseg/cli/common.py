@@ -1,0 +1,78 @@
+"""What the verbs share: their common options, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe's path, or a shipped recipe's name.")]
+RunArg = Annotated[str, typer.Argument(help="NAME/STEP, NAME (its last step), or a folder.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder to take in the place of the recipe's data.root."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value over the recipe's, as --set train.epochs=5."),
+]
+Device = Annotated[
+    list[str] | None,
+    typer.Option("--device", help="Device to price for; again for more. mobileseg devices ls."),
+]
+On = Annotated[
+    str,
+    typer.Option(help="Machine to time on: ssh://user@host:port, adb or adb:SERIAL; this one."),
+]
+BoardPython = Annotated[str, typer.Option("--board-python", help="Python on the ssh:// board.")]
+SshConfig = Annotated[Path | None, typer.Option(help="Configuration file for the ssh client.")]
+BenchmarkModel = Annotated[
+    Path | None, typer.Option(help="Your benchmark_model for Android, for --on adb.")
+]
+RUNS = Path("runs")
+
+
+def parse_size(given: str) -> tuple[int, int]:
+    """Return (height, width) of HEIGHT,WIDTH."""
+    sides = given.lower().replace("x", ",").split(",")
+    if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
+        raise typer.BadParameter(f"{given!r}; it is HEIGHT,WIDTH in pixels, as 256,512")
+    return int(sides[0]), int(sides[1])
+
+
+def show(data: Any, tables: Iterable[Table], as_json: bool) -> None:
+    """Print results on stdout: data as JSON, or the tables."""
+    if as_json:
+        print(json.dumps(data, indent=2))
+    else:
+        print_tables(tables)
+
+
+def width() -> int:
+    """Characters of a line; into a pipe or a file a table is as wide as it needs to be."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 240
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print tables on stdout, as wide as the terminal."""
+    from rich.console import Console
+
+    # Names of foreign files may hold brackets, which are no markup.
+    console = Console(width=width(), markup=False, emoji=False)
+    for table in tables:
+        console.print(table)
+
+
+def say(text: str) -> None:
+    """Print progress on stderr."""
+    print(text, file=sys.stderr, flush=True)

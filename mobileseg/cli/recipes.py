@@ -1,0 +1,72 @@
+"""`mobileseg recipes`: the recipes that come with mobileseg."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from mobileseg.cli.common import (
+    RUNS,
+    Data,
+    Json,
+    RecipeArg,
+    Set,
+)
+
+app = typer.Typer(no_args_is_help=True, help="The recipes that come with mobileseg.")
+
+
+@app.command("ls")
+def ls(as_json: Json = False) -> None:
+    """List the shipped recipes.
+
+    Example: mobileseg recipes ls
+    """
+    from mobileseg.recipe import shipped_recipes
+
+    found = shipped_recipes()
+    said = {name: _first_comment(path) for name, path in found.items()}
+    if as_json:
+        print(json.dumps(said, indent=2))
+        return
+    for name, comment in said.items():
+        print(f"{name:16} {comment}")
+
+
+@app.command("cat")
+def cat(recipe: RecipeArg) -> None:
+    """Print a recipe, to start your own from.
+
+    Example: mobileseg recipes cat portrait > mine.toml
+    """
+    from mobileseg.recipe import recipe_text
+
+    print(recipe_text(recipe), end="")
+
+
+@app.command("validate")
+def validate(
+    recipe: RecipeArg, data: Data = None, overrides: Set = None, as_json: Json = False
+) -> None:
+    """Check a recipe and that its data is there: every mistake is listed, with its place.
+
+    Example: mobileseg recipes validate mine.toml
+    """
+    from mobileseg.recipe import read_recipe
+    from mobileseg.train.pairs import pairs
+    from mobileseg.workflow.plan import plan
+
+    read = read_recipe(recipe, overrides or [], data)
+    pairs(read.data, "train")
+    steps = [rung.step.name for rung in plan(read, RUNS)]
+    if as_json:
+        print(json.dumps({"recipe": read.name, "steps": steps}))
+    else:
+        print(f"{recipe}: good; steps {', '.join(steps)}")
+
+
+def _first_comment(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()

@@ -1,0 +1,209 @@
+"""Verbs on recipes and runs: slim, eval, predict, export, compare."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mobileseg.cli.common import (
+    RUNS,
+    Data,
+    Json,
+    RecipeArg,
+    RunArg,
+    Runs,
+    Set,
+    say,
+    show,
+    width,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def slim(
+    recipe: RecipeArg,
+    data: Data = None,
+    overrides: Set = None,
+    runs: Runs = RUNS,
+    step: Annotated[str | None, typer.Option(help="Climb to this step only.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print all that needs no training.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--restart",
+            help="Go on where a run broke off; or make anew what another recipe or data made.",
+        ),
+    ] = True,
+    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Climb a recipe's ladder: slim, train, quantize, price and compare every step.
+
+    Example: mobileseg slim recipes/portrait.toml
+    """
+    from mobileseg.recipe import read_recipe
+    from mobileseg.report import exports_table, ladder_tables
+    from mobileseg.workflow import ladder
+
+    read = read_recipe(recipe, overrides or [], data)
+    if dry_run:
+        steps = ladder.dry_run(read, runs)
+        show({"recipe": read.name, "steps": steps}, ladder_tables(steps, width()), as_json)
+        return
+    options = ladder.SlimOptions(runs, compute, not resume, only=step)
+    done = ladder.slim(read, options, say)
+    note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
+    tables = [*ladder_tables(done["steps"], width(), note), exports_table(done["exported"])]
+    show(done, tables, as_json)
+    last = step or done["steps"][-1]["step"]
+    where = runs / read.name
+    say(f"wrote {where / 'report.json'}")
+    elsewhere = "" if runs == RUNS else f" --runs {runs}"
+    say(f"next: mobileseg predict {read.name}/{last} PHOTO.jpg{elsewhere}")
+
+
+@app.command(name="eval")
+def evaluate(
+    run: RunArg,
+    files: Annotated[
+        list[Path] | None, typer.Option("--file", help="Exported file to score; again for more.")
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Part of the data to score on.")
+    ] = "test",
+    data: Data = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Score the float net, the int8 graph and the exported files side by side.
+
+    Example: mobileseg eval portrait/final --split test
+    """
+    from mobileseg.report import scores_table
+    from mobileseg.runs import find_run
+    from mobileseg.workflow.evaluate import evaluate_run
+
+    found = find_run(run, runs)
+    evalset, executors = evaluate_run(found, split, data, files or [])
+    rows = [each.as_dict() for each in executors]
+    title = f"{found.name} on {len(evalset)} pictures of {split}, percent"
+    show({"run": found.name, "executors": rows}, [scores_table(rows, title)], as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A run, or an exported .tflite or .onnx file.")],
+    pictures: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a mask and an overlay for every picture.
+
+    Example: mobileseg predict portrait/final photo.jpg
+    """
+    from mobileseg.workflow.predict import predict as run_predict
+
+    done = []
+    try:
+        for each in run_predict(model, pictures, out, runs):
+            done.append(each.as_dict())
+            if not as_json:
+                print(f"{each.image.name}: {each.words()} -> {each.overlay}")
+    finally:
+        # What was written is said, even where some pictures could not be read.
+        if as_json:
+            print(json.dumps(done, indent=2))
+
+
+@app.command()
+def export(
+    run: RunArg,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(help="Of weights and arithmetic; float32."),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
+    form: Annotated[
+        Literal["tflite", "onnx", "both"], typer.Option("--format", help="File format.")
+    ] = "tflite",
+    interface: Annotated[
+        Literal["uint8", "int8", "float32"],
+        typer.Option(help="Input and output of an int8 file; uint8: the byte is the pixel."),
+    ] = "uint8",
+    output: Annotated[
+        Literal["logits", "softmax", "sigmoid", "argmax"],
+        typer.Option(help="What a pixel of the output says."),
+    ] = "logits",
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
+    ] = True,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="Training pictures that calibrate int8.")
+    ] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write the files a phone loads and check each in its real runtime.
+
+    Example: mobileseg export portrait/final --int8
+    """
+    from mobileseg.report import exports_table
+    from mobileseg.runs import find_run
+    from mobileseg.workflow.export import ExportOptions
+    from mobileseg.workflow.export import export as run_export
+
+    if int8 and precision not in {None, "int8"}:
+        raise typer.BadParameter(f"--int8 and --precision {precision}; give one of them")
+    chosen = "int8" if int8 else precision or "float32"
+    if chosen != "int8" and interface != "uint8":
+        raise typer.BadParameter(
+            f"--interface {interface} is of int8 files; a {chosen} file takes float32"
+        )
+    if chosen != "int8" and images is not None:
+        raise typer.BadParameter(f"--images calibrates int8 files; a {chosen} file needs none")
+    options = ExportOptions(
+        precision=chosen,
+        formats=("tflite", "onnx") if form == "both" else (form,),
+        interface=interface,
+        output=output,
+        rewrite=rewrite,
+        folder=out,
+        calibration_images=images,
+    )
+    found = find_run(run, runs)
+    files = [each.as_dict() for each in run_export(found, options, data, say)]
+    show({"run": found.name, "files": files}, [exports_table(files)], as_json)
+    # A folder may lie outside of --runs.
+    same = run if Path(run).is_dir() else found.name
+    words = ["latency", same, *(["--int8"] if chosen == "int8" else []), "--measure"]
+    if runs != RUNS:
+        words += ["--runs", str(runs)]
+    say(f"next: mobileseg {shlex.join(words)}")
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Runs: NAME/STEP, or NAME for all its steps.")],
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Compare trained steps, of one ladder or of several.
+
+    Example: mobileseg compare portrait portrait-large/v1
+    """
+    from mobileseg.report import ladder_tables
+    from mobileseg.workflow.ladder import compare as run_compare
+
+    rows = run_compare(names, runs)
+    show({"steps": rows}, ladder_tables(rows, width()), as_json)
