@@ -25,7 +25,7 @@ PACKAGE = Path(mobileseg.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"workflow"}),
-    frozenset({"runs", "report", "report_latency"}),
+    frozenset({"runs", "report", "report_latency", "report_check"}),
     frozenset({"recipe"}),
     frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),
     frozenset({"nets", "graph"}),

@@ -53,12 +53,13 @@ class Written:
     extra_first: bool = False
 
 
-def write_tflite(graph: Graph) -> bytes:
+def write_tflite(graph: Graph, metadata: Mapping[str, bytes] | None = None) -> bytes:
     """Return the file's bytes. The graph has gone through `passes.FOR_TFLITE`.
 
-    Raises MobilesegError naming a node that TFLite has no operator for.
+    metadata: buffers that readers find by name, such as TFLITE_METADATA. Raises MobilesegError
+    naming a node that TFLite has no operator for.
     """
-    return _File(graph).write()
+    return _File(graph, metadata or {}).write()
 
 
 class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
@@ -81,6 +82,7 @@ class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
 @dataclass
 class _File:
     graph: Graph
+    metadata: Mapping[str, bytes]
     index: dict[str, int] = field(default_factory=dict)
     tensors: list[Any] = field(default_factory=list)
     # Buffer 0 is empty, by the schema's rule.
@@ -92,10 +94,12 @@ class _File:
         for tensor in self.graph.tensors.values():
             self._add(tensor, layouts[tensor.name])
         operators = [self._operator(node) for node in self.graph.nodes]
+        named = [self._named(name, data) for name, data in self.metadata.items()]
         # Large enough from the start: a buffer that grows is copied each time.
         constants = sum(t.nbytes for t in self.graph.tensors.values() if t.data is not None)
+        constants += sum(map(len, self.metadata.values()))
         builder = flatbuffers.Builder(constants + 2**18)
-        builder.Finish(self._model(operators).Pack(builder), _IDENTIFIER)
+        builder.Finish(self._model(operators, named).Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
 
     def _add(self, tensor: Tensor, layout: Sequence[int]) -> None:
@@ -143,7 +147,12 @@ class _File:
             operator.builtinOptionsType = getattr(fb.BuiltinOptions, kind)
         return operator
 
-    def _model(self, operators: list[Any]) -> Any:
+    def _named(self, name: str, data: bytes) -> Any:
+        made = fb.MetadataT()
+        made.name, made.buffer = name, self._buffer(np.frombuffer(data, np.uint8))
+        return made
+
+    def _model(self, operators: list[Any], metadata: list[Any]) -> Any:
         model = fb.ModelT()
         model.version = _SCHEMA_VERSION
         model.description = f"mobileseg {__version__}"
@@ -157,6 +166,7 @@ class _File:
         body.outputs = [self.index[name] for name in self.graph.outputs]
         model.subgraphs = [body]
         model.signatureDefs = [self._signature()]
+        model.metadata = metadata
         return model
 
     def _signature(self) -> Any:

@@ -58,6 +58,14 @@ def test_tflite_signature(tmp_path: Path) -> None:
     assert found == {SIGNATURE: {"inputs": ["image"], "outputs": ["logits"]}}
 
 
+def test_tflite_metadata_stand_under_their_names_aligned() -> None:
+    data = write_tflite(small.int8_graph(), {"ONE": b"one", "OTHER": b"the other"})
+    model = fb.ModelT.InitFromPackedBuf(data)
+    held = {m.name.decode(): bytes(model.buffers[m.buffer].data) for m in model.metadata}
+    assert held == {"ONE": b"one", "OTHER": b"the other"}
+    assert data.index(b"the other") % 16 == 0
+
+
 @pytest.mark.parametrize("write", [write_tflite, write_onnx])
 def test_a_file_is_the_same_every_time(write: type) -> None:
     made = small.int8_graph()
