@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,13 @@ from mobileseg.train.pairs import Split, pairs, split_note
 from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
-from mobileseg.workflow.network import as_int8, empty_graph, file_predict, with_weights
+from mobileseg.workflow.network import (
+    as_int8,
+    empty_graph,
+    file_predict,
+    float_graph,
+    with_weights,
+)
 from mobileseg.workflow.plan import Rung, plan
 from mobileseg.workflow.structure import keep_graphs
 
@@ -57,17 +63,26 @@ class SlimOptions:
 def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     """Return what is known of every rung without training."""
     rungs = plan(recipe, runs)
-    rows = facts(rungs, _profiles(recipe))
+    nets = [build(rung.spec, device="meta") for rung in rungs]
+    rows = facts(rungs, [float_graph(net) for net in nets], _profiles(recipe))
+    states = {rung.step.name: net.state_dict() for rung, net in zip(rungs, nets, strict=True)}
     for rung, row in zip(rungs, rows, strict=True):
-        row["inherited_share"] = _inherited(recipe, rung, rungs, values=False).share
+        # Of hollow weights the shares are right; the values are not there.
+        parent = _parent(rung, rungs)
+        above = states[parent.step.name] if parent is not None else {}
+        row["inherited_share"] = _from(recipe, parent, above, rung, states[rung.step.name]).share
     return rows
 
 
-def facts(rungs: Sequence[Rung], devices: Sequence[DeviceProfile]) -> list[dict[str, Any]]:
-    """Return counts, file sizes and estimated times of each rung, and the empty promises."""
+def facts(
+    rungs: Sequence[Rung], graphs: Iterable[Graph], devices: Sequence[DeviceProfile]
+) -> list[dict[str, Any]]:
+    """Return counts, file sizes and estimated times of each rung, and the empty promises.
+
+    `graphs`: each rung's float graph; its weights do not matter.
+    """
     rows: list[dict[str, Any]] = []
-    for rung in rungs:
-        graph = empty_graph(rung.spec)
+    for rung, graph in zip(rungs, graphs, strict=True):
         int8 = as_int8(graph)
         row = {
             "step": rung.name,
@@ -112,7 +127,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     started = time.perf_counter()
     rungs = plan(recipe, options.runs)
     chosen = _chain(rungs, options.only) if options.only else rungs
-    rows = facts(rungs, _profiles(recipe))
+    rows = facts(rungs, (empty_graph(rung.spec) for rung in rungs), _profiles(recipe))
     test = _Test(recipe)
     say(split_note(recipe.data))
     data_key = _data_key(recipe)
@@ -173,7 +188,8 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
         rungs.append(Rung(run.name, step, above, run.spec(), run, ""))
         reports.append(report)
     devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
-    rows = facts(rungs, [device(name) for name in devices])
+    graphs = (empty_graph(rung.spec) for rung in rungs)
+    rows = facts(rungs, graphs, [device(name) for name in devices])
     for row, report in zip(rows, reports, strict=True):
         row.update({**report, **row})
     _compare(rows)
@@ -271,29 +287,35 @@ def _data_key(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
-def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool = True) -> Inherited:
-    """Return the rung's weights before its training, by way of its parent's.
-
-    Without `values` shapes alone are looked at: the shares are right, the weights are not there.
-    """
-    fresh = build(rung.spec, recipe.seed, "cpu" if values else "meta").state_dict()
-    parent = next((r for r in rungs if r.step.name == rung.parent), None)
+def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung]) -> Inherited:
+    """Return the rung's weights before its training, by way of its parent's."""
+    fresh = build(rung.spec, recipe.seed).state_dict()
+    parent = _parent(rung, rungs)
+    state: Mapping[str, Tensor] = {}
     if parent is not None:
-        spec, state = parent.spec, _state(recipe, parent, rungs, values)
-    elif recipe.weights is not None:
+        trained = parent.run.trained
+        state = parent.run.load_weights() if trained else _inherited(recipe, parent, rungs).state
+    return _from(recipe, parent, state, rung, fresh)
+
+
+def _parent(rung: Rung, rungs: list[Rung]) -> Rung | None:
+    return next((r for r in rungs if r.step.name == rung.parent), None)
+
+
+def _from(
+    recipe: Recipe,
+    parent: Rung | None,
+    state: Mapping[str, Tensor],
+    rung: Rung,
+    fresh: dict[str, Tensor],
+) -> Inherited:
+    """Return the fresh weights with what fits of the parent's state, or else of the encoder's."""
+    if parent is not None:
+        return inherit(parent.spec, state, rung.spec, fresh)
+    if recipe.weights is not None:
         encoder = load_encoder(weights_path(recipe.weights))
-        spec, state = encoder.spec, encoder.state
-    else:
-        return Inherited(fresh, 0.0, tuple(block.name for block in rung.spec.blocks))
-    return inherit(spec, state, rung.spec, fresh)
-
-
-def _state(recipe: Recipe, rung: Rung, rungs: list[Rung], values: bool) -> dict[str, Tensor]:
-    if not values:
-        return build(rung.spec, device="meta").state_dict()
-    if rung.run.trained:
-        return rung.run.load_weights()
-    return _inherited(recipe, rung, rungs).state
+        return inherit(encoder.spec, encoder.state, rung.spec, fresh)
+    return Inherited(fresh, 0.0, tuple(block.name for block in rung.spec.blocks))
 
 
 def weights_path(name: str) -> Path:
