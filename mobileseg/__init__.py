@@ -24,11 +24,12 @@ tests/test_architecture.py holds it:
   workflow/     what each verb does, top to bottom; the only place that combines the packages
   runs.py       a run's folder and the name of every file in it
   report.py     facts about networks as tables; report_latency.py: about a priced one;
-                report_check.py: about a file and its consumer's rules
+                report_check.py: about a file and its consumer's rules;
+                report_quantize.py: about what int8 costs
   recipe.py     TOML to frozen dataclasses; every mistake listed, each with its place
   slim/         a spec to a smaller spec, and the parent's weights into it
   train/        data, augmentation, losses, metrics, the loop
-  quantize/     int8: rules per operator, calibration, conversion
+  quantize/     int8: rules per operator, calibration, repair, conversion
   export/       TFLite and ONNX writers, the real runtimes, the check of one by the other
   reading/      TFLite, ONNX and saved graphs, anybody's, to graphs; takes every file for hostile
   latency/      device profiles, price per operator, fit, measurement

@@ -2,7 +2,7 @@
 
 `runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `origin.json` (hashes of
 all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.safetensors`,
-`report.json`, `export/`, `latency/`; `runs/NAME/report.json` the ladder's table.
+`report.json`, `export/`, `latency/`, `quantize/`; `runs/NAME/report.json` the ladder's table.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ class Run:
     def latency_folder(self) -> Path:
         return self.folder / "latency"
 
+    @property
+    def quantize_folder(self) -> Path:
+        return self.folder / "quantize"
+
     def graph_path(self, precision: str, rewrite: bool = True) -> Path:
         """Where the graph of a file is kept, without weights."""
         plain = "" if rewrite else "-plain"
@@ -85,7 +89,7 @@ class Run:
         if self.begun() != origin:
             for path in (self.report_path, self.weights_path, self.checkpoint_path):
                 path.unlink(missing_ok=True)
-            for folder in (self.export_folder, self.latency_folder):
+            for folder in (self.export_folder, self.latency_folder, self.quantize_folder):
                 shutil.rmtree(folder, ignore_errors=True)
         write_json(self.folder / "recipe.json", recipe.as_dict())
         write_json(self.folder / "net.json", spec.as_dict())

@@ -17,6 +17,7 @@ VERBS = [
     ["predict"],
     ["export"],
     ["check"],
+    ["quantize"],
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],

@@ -21,6 +21,7 @@ from mobileseg.cli.common import (
     show,
     width,
 )
+from mobileseg.cli.quantize import Images, MaxDrop, given
 
 app = typer.Typer()
 
@@ -146,9 +147,8 @@ def export(
     rewrite: Annotated[
         bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
     ] = True,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="Training pictures that calibrate int8.")
-    ] = None,
+    images: Images = None,
+    max_drop: MaxDrop = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     runs: Runs = RUNS,
@@ -159,6 +159,7 @@ def export(
     Example: mobileseg export portrait/final --int8
     """
     from mobileseg.report import exports_table
+    from mobileseg.report_quantize import verdict_line, verdict_tables
     from mobileseg.runs import find_run
     from mobileseg.workflow.export import ExportOptions
     from mobileseg.workflow.export import export as run_export
@@ -170,8 +171,10 @@ def export(
         raise typer.BadParameter(
             f"--interface {interface} is of int8 files; a {chosen} file takes float32"
         )
-    if chosen != "int8" and images is not None:
-        raise typer.BadParameter(f"--images calibrates int8 files; a {chosen} file needs none")
+    changes = given(images=images, max_drop=max_drop)
+    if chosen != "int8" and changes:
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
+        raise typer.BadParameter(f"{flags}: of int8 files; this one is {chosen}")
     options = ExportOptions(
         precision=chosen,
         formats=("tflite", "onnx") if form == "both" else (form,),
@@ -179,11 +182,17 @@ def export(
         output=output,
         rewrite=rewrite,
         folder=out,
-        calibration_images=images,
+        quantize=changes,
     )
     found = find_run(run, runs)
-    files = [each.as_dict() for each in run_export(found, options, data, say)]
-    show({"run": found.name, "files": files}, [exports_table(files)], as_json)
+    made = run_export(found, options, data, say)
+    files = [each.as_dict() for each in made.files]
+    verdict = made.verdict.as_dict() if made.verdict else None
+    tables = [exports_table(files), *(verdict_tables(verdict) if verdict else [])]
+    show({"run": found.name, "files": files, "verdict": verdict}, tables, as_json)
+    if verdict and made.verdict:
+        say(verdict_line(verdict))
+        made.verdict.require(found.name)
     # A folder may lie outside of --runs.
     same = run if Path(run).is_dir() else found.name
     words = ["latency", same, *(["--int8"] if chosen == "int8" else []), "--measure"]

@@ -305,8 +305,12 @@ def _copy(model: _Model, node: Node, made: str) -> None:
 def _dequantize(model: _Model, node: Node, made: str) -> None:
     if model.graph[node.inputs[0]].dtype == "float16":
         model.add("Cast", model.reads(node), made, to=TensorProto.FLOAT)
-    else:
+    elif made in model.graph.outputs:
         _copy(model, node, made)
+    else:
+        # The largest of one: ONNX Runtime drops an Identity, and quantizes the weights of a float
+        # convolution between integers by rules of its own.
+        model.add("Max", model.reads(node), made)
 
 
 def _plain(kind: str, **attributes: Any) -> Writer:

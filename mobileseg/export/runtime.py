@@ -48,12 +48,16 @@ class Runner(Protocol):
         ...
 
 
-def load(path: Path, threads: int = 1) -> Runner:
-    """Return the file, loaded. Raises MobilesegError for a damaged file or an unknown ending."""
+def load(path: Path, threads: int = 1, trusted: bool = False) -> Runner:
+    """Return the file, loaded. Raises MobilesegError for a damaged file or an unknown ending.
+
+    trusted: written and checked by this process, so that no other one tries it first.
+    """
     if not path.is_file():
         raise MobilesegError(f"{path}: there is no such file; export one first")
     if path.suffix == ".tflite":
-        _try(path)
+        if not trusted:
+            _try(path)
         return LiteRT(path, threads)
     if path.suffix == ".onnx":
         return OnnxRuntime(path, threads)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
-from mobileseg.graph.execute import activate, crop, depth_to_space, resize
+from mobileseg.graph.execute import activate, crop, depth_to_space, resize, run_node
 from mobileseg.graph.execute import pool as float_pool
 from mobileseg.graph.ir import Array, Graph, Node, QuantParams
 from mobileseg.graph.ir import Tensor as Value
@@ -46,10 +46,7 @@ def execute_int8(
         raise MobilesegError(f"{given.name}: takes {given.dtype} images, not {image.dtype}")
     values: dict[str, Tensor] = {given.name: torch.from_numpy(image.astype(np.float32))}
     for node in graph.nodes:
-        kernel = INT8_KERNELS.get(type(node.op))
-        if kernel is None:
-            raise MobilesegError(f"{node.layer}: {node.op.kind} is no int8 operator")
-        values[node.output] = kernel(Step(graph, node, values))
+        values[node.output] = run_step(Step(graph, node, values))
         if observe is not None:
             observe(node.output, values[node.output].numpy())
         for name in node.inputs:
@@ -57,6 +54,23 @@ def execute_int8(
                 values.pop(name, None)
     out = graph[graph.outputs[0]]
     return values[out.name].numpy().astype(np.dtype(out.dtype))
+
+
+def run_step(step: Step) -> Tensor:
+    """Return the steps that a node makes; reals where it was kept in float."""
+    node = step.node
+    if in_float(step.graph, node):
+        return run_node(node, [step.steps(i) for i in range(len(node.inputs))])
+    kernel = INT8_KERNELS.get(type(node.op))
+    if kernel is None:
+        raise MobilesegError(f"{node.layer}: {node.op.kind} is no int8 operator")
+    return kernel(step)
+
+
+def in_float(graph: Graph, node: Node) -> bool:
+    """Whether the node computes in float: one that was kept so among integers."""
+    tensors = (*graph.activations(node), graph[node.output])
+    return all(tensor.dtype == "float32" for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -215,8 +229,12 @@ def _taps(size: int, wanted: int, align_corners: bool) -> tuple[Tensor, Tensor, 
 
 
 def _quantize(step: Step) -> Tensor:
-    source = step.graph[step.node.inputs[0]]
-    return step.store(step.steps() if source.quant is None else step.real())
+    if step.graph[step.node.inputs[0]].quant is not None:
+        return step.store(step.real())
+    quant = quant_of(step.out)
+    # XNNPACK multiplies by the inverse in float32: a tie may fall otherwise than by division.
+    steps = torch.round(step.steps() * float(np.float32(1 / quant.scale[0]))) + quant.zero_point
+    return torch.clamp(steps, *step.limits())
 
 
 INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor, hollow, is_hollow
-from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, Dequantize, Op, Quantize
+from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, Quantize
 from mobileseg.quantize.calibrate import Ranges
+from mobileseg.quantize.edges import Interface, is_real, with_borders, with_interface
 from mobileseg.quantize.rules import rule
-
-Interface: TypeAlias = Literal["uint8", "int8", "float32"]
 
 _ONE = np.ones(1)
 # Pixels enter as (x - 128) / 128: with these an int8 step is the pixel minus 128, exactly.
@@ -28,15 +27,24 @@ _LARGEST_RATIO = 128.0
 _BIAS_LIMIT = 2.0**30
 
 
-def quantize(graph: Graph, ranges: Ranges, interface: Interface = "uint8") -> Graph:
+def quantize(
+    graph: Graph,
+    ranges: Ranges,
+    interface: Interface = "uint8",
+    keep_float: Collection[str] = (),
+) -> Graph:
     """Return the int8 graph: weights symmetric per output channel in [-127, 127], activations
     asymmetric per tensor, bias int32 at input scale * weight scale.
 
     The input keeps its name: as uint8 its byte is the pixel. A uint8 or float32 interface puts
-    Quantize or Dequantize nodes at the edges. Raises MobilesegError naming a tensor without range.
+    Quantize or Dequantize nodes at the edges, `keep_float`, the layers that stay in float, others
+    around these. Raises MobilesegError naming a tensor without range.
     """
-    body = _body(graph, _activation_quants(graph, ranges))
-    return _with_interface(body, interface)
+    if keep_float:
+        graph, ranges = with_borders(graph, ranges, keep_float, interface)
+    reals = {node.output for node in graph.nodes if is_real(node, keep_float)}
+    body = _body(graph, _activation_quants(graph, ranges, reals), reals)
+    return with_interface(body, interface)
 
 
 def scale_of(low: float, high: float) -> QuantParams:
@@ -48,12 +56,15 @@ def scale_of(low: float, high: float) -> QuantParams:
     return QuantParams(np.array([scale]), zero_point)
 
 
-def _activation_quants(graph: Graph, ranges: Ranges) -> dict[str, QuantParams]:
+def _activation_quants(
+    graph: Graph, ranges: Ranges, reals: Collection[str]
+) -> dict[str, QuantParams]:
     """Return every activation's scale; tensors that must share one get that of their union."""
-    groups = _shared(graph)
+    integers = [node for node in graph.nodes if node.output not in reals]
+    groups = _shared(graph, integers)
     fixed = {graph.inputs[0]: _IMAGE}
-    fixed |= {node.output: _UNIT for node in graph.nodes if rule(node) == "unit"}
-    indices = {node.output for node in graph.nodes if rule(node) == "index"}
+    fixed |= {node.output: _UNIT for node in integers if rule(node) == "unit"}
+    indices = {node.output for node in integers if rule(node) == "index"}
     quants: dict[str, QuantParams] = {}
     for members in groups:
         if indices.intersection(members):
@@ -69,18 +80,23 @@ def _activation_quants(graph: Graph, ranges: Ranges) -> dict[str, QuantParams]:
         spans = [ranges[name] for name in members if name in ranges]
         shared = given[0] if given else scale_of(min(s[0] for s in spans), max(s[1] for s in spans))
         quants |= dict.fromkeys(members, shared)
-    _widen(graph, [group for group in groups if not fixed.keys() & set(group)], quants)
+    _widen(graph, integers, [group for group in groups if not fixed.keys() & set(group)], quants)
     return quants
 
 
-def _widen(graph: Graph, groups: list[list[str]], quants: dict[str, QuantParams]) -> None:
+def _widen(
+    graph: Graph,
+    integers: Sequence[Node],
+    groups: list[list[str]],
+    quants: dict[str, QuantParams],
+) -> None:
     """Coarsen outputs that are next to nothing beside what they are made of (a dead ReLU).
 
     TFLite's kernels end the process at a ratio of scales they cannot represent.
     """
     group_of = {name: group for group in groups for name in group}
-    for node in graph.nodes:
-        if rule(node) != "own" or node.output not in group_of:
+    for node in integers:
+        if isinstance(node.op, Quantize) or rule(node) != "own" or node.output not in group_of:
             continue
         least = _unit(graph, node, quants) / _LARGEST_RATIO
         quant = quants[node.output]
@@ -101,10 +117,10 @@ def _unit(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> float:
     return max(steps) if isinstance(node.op, Add) else float(np.prod(steps))
 
 
-def _shared(graph: Graph) -> list[list[str]]:
+def _shared(graph: Graph, integers: Sequence[Node]) -> list[list[str]]:
     """Return the activations in groups that share a scale."""
     group = {graph.inputs[0]: [graph.inputs[0]]}
-    for node in graph.nodes:
+    for node in integers:
         mine = [node.output]
         if rule(node) == "shared":
             for tensor in graph.activations(node):
@@ -116,15 +132,18 @@ def _shared(graph: Graph) -> list[list[str]]:
     return list({id(members): members for members in group.values()}.values())
 
 
-def _body(graph: Graph, quants: dict[str, QuantParams]) -> Graph:
-    """Return the graph with int8 activations and constants, no edges yet."""
+def _body(graph: Graph, quants: dict[str, QuantParams], reals: Collection[str]) -> Graph:
+    """Return the graph with int8 activations and constants but for `reals`, no edges yet."""
     activations = []
     for name, tensor in graph.tensors.items():
-        if tensor.data is None:
+        if tensor.data is None and name not in reals:
             dtype: DType = "int8" if name in quants else "int32"
             activations.append(replace(tensor, dtype=dtype, quant=quants.get(name)))
     nodes, constants = [], []
     for node in graph.nodes:
+        if node.output in reals:
+            nodes.append(node)
+            continue
         if isinstance(node.op, Conv2d | ConvTranspose2d):
             made = _conv_constants(graph, node, quants)
             inputs = (node.inputs[0], *(tensor.name for tensor in made))
@@ -184,52 +203,3 @@ def _data(graph: Graph, name: str) -> Array:
     data = graph[name].data
     assert data is not None
     return data
-
-
-@dataclass(frozen=True)
-class _Edge:
-    """How an int8 tensor is shown to the outside."""
-
-    dtype: DType
-    inward: Op
-    outward: Op
-
-    def quant(self, inside: QuantParams) -> QuantParams | None:
-        if self.dtype == "float32":
-            return None
-        return QuantParams(inside.scale, inside.zero_point + 128)
-
-
-def _with_interface(graph: Graph, interface: Interface) -> Graph:
-    if interface == "int8":
-        return graph
-    edge = EDGES[interface]
-    image, result = graph[graph.inputs[0]], graph[graph.outputs[0]]
-    assert image.quant is not None
-    inner = replace(image, name=f"{image.name}_int8")
-    renamed = {image.name: inner.name}
-    tail: list[Node] = []
-    tensors = [inner]
-    if result.quant is not None:
-        body_out = replace(result, name=f"{result.name}_int8")
-        renamed[result.name] = body_out.name
-        outer = replace(result, dtype=edge.dtype, quant=edge.quant(result.quant))
-        tail = [Node(edge.outward, (body_out.name,), result.name, result.name)]
-        tensors += [body_out, outer]
-    head = Node(edge.inward, (image.name,), inner.name, image.name)
-    body = [
-        replace(
-            node,
-            inputs=tuple(renamed.get(name, name) for name in node.inputs),
-            output=renamed.get(node.output, node.output),
-        )
-        for node in graph.nodes
-    ]
-    given = replace(image, dtype=edge.dtype, quant=edge.quant(image.quant))
-    return graph.edit([head, *body, *tail], tensors, inputs=[given])
-
-
-EDGES: dict[Interface, _Edge] = {
-    "uint8": _Edge("uint8", Quantize(), Quantize()),
-    "float32": _Edge("float32", Quantize(), Dequantize()),
-}

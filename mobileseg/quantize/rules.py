@@ -23,7 +23,7 @@ def rule(node: Node) -> Rule:
     return RULES[type(op)]
 
 
-# Quantize and Dequantize are what quantization itself adds, at the edges: they need no rule.
+# A Dequantize makes reals, which need no rule.
 RULES: dict[type[ops.Op], Rule] = {
     ops.Conv2d: "own",
     ops.ConvTranspose2d: "own",
@@ -40,4 +40,5 @@ RULES: dict[type[ops.Op], Rule] = {
     ops.Resize: "shared",
     ops.Softmax: "unit",
     ops.ArgMax: "index",
+    ops.Quantize: "own",
 }

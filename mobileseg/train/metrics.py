@@ -28,9 +28,8 @@ class Scores:
 
     def __init__(self, classes: Sequence[str], boundary: bool = True) -> None:
         self.classes = tuple(classes)
-        self.images = 0
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        self._foreground: list[float] = []
+        self._images: list[npt.NDArray[np.int64]] = []
         self._boundary: list[npt.NDArray[np.float64]] | None = [] if boundary else None
 
     def add(self, truth: U8, prediction: U8) -> None:
@@ -45,11 +44,20 @@ class Scores:
             raise MobilesegError(f"scores: a class number above {count - 1} in mask or prediction")
         confusion = confusion.reshape(count, count)
         self.confusion += confusion
-        self.images += 1
-        self._foreground.append(float(_iou(confusion)[1]))
+        self._images.append(confusion)
         if self._boundary is not None:
             masked = np.where(valid, prediction, np.uint8(IGNORE))
             self._boundary.append(boundary_scores(truth, masked, count))
+
+    @property
+    def images(self) -> int:
+        """How many were counted."""
+        return len(self._images)
+
+    @property
+    def miou_per_image(self) -> list[float]:
+        """Mean of the class IoUs in each image; nan where all of it is ignored."""
+        return [_mean(_iou(confusion)) for confusion in self._images]
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
@@ -75,7 +83,9 @@ class Scores:
     @property
     def foreground_iou_per_image(self) -> float | None:
         """IoU of class 1, averaged over the images that hold or are given some of it."""
-        return _mean(np.array(self._foreground)) if len(self.classes) == 2 else None
+        if len(self.classes) != 2:
+            return None
+        return _mean(np.array([_iou(confusion)[1] for confusion in self._images]))
 
     @property
     def boundary_f(self) -> float | None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import load
 from mobileseg.graph.ir import Graph
-from mobileseg.quantize.convert import quantize
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
@@ -23,21 +21,17 @@ from mobileseg.workflow.export import (
     FORMATS,
     PRECISIONS,
     ExportOptions,
-    calibrated,
-    calibration_path,
     export_stem,
-    read_ranges,
 )
+from mobileseg.workflow.int8 import as_recipe_says, calibration_path, read_int8
 from mobileseg.workflow.network import (
-    Pictures,
     Predict,
     file_predict,
     float_graph,
     graph_predict,
     load_net,
 )
-
-Labels: TypeAlias = NDArray[np.int64]
+from mobileseg.workflow.verdict import Labels, agreements, recorded
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def evaluate_run(
     graph = float_graph(net)
     int8 = _exported_graph(run, recipe, graph, files)
     if int8 is None:
-        int8 = quantize(graph, calibrated(graph, recipe, size, recipe.quantize.images).ranges)
+        int8 = as_recipe_says(graph, recipe, recipe.quantize)[0].graph
     executors: list[tuple[str, Predict]] = [
         ("float", module_predict(net)),
         ("int8 graph", graph_predict(int8)),
@@ -89,16 +83,16 @@ def evaluate_run(
 
 
 def _exported_graph(run: Run, recipe: Recipe, graph: Graph, files: Sequence[Path]) -> Graph | None:
-    """Return the graph with the ranges of an int8 export of these weights, None without one."""
+    """Return the int8 graph of an export of these weights, None without one."""
     paths = [calibration_path(path.parent, path.stem) for path in files]
     paths.append(calibration_path(run.export_folder, export_stem(recipe, run, ExportOptions())))
     others = run.export_folder.glob(calibration_path(run.export_folder, "*").name)
     paths += sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in paths:
         if path.is_file():
-            ranges = read_ranges(path, run, graph)
-            if ranges is not None:
-                return quantize(graph, ranges)
+            int8 = read_int8(path, run, graph)
+            if int8 is not None:
+                return int8
     return None
 
 
@@ -113,20 +107,8 @@ def _side_by_side(executors: list[tuple[str, Predict]], evalset: EvalSet) -> lis
     reference: list[Labels] = []
     for name, predict in executors:
         labels: list[Labels] = []
-        scores = evaluate(_recorded(predict, labels), evalset)
+        scores = evaluate(recorded(predict, labels), evalset)
         reference = reference or labels
-        pairs_of = zip(labels, reference, strict=True)
-        agreement = float(np.mean(np.concatenate([(a == b).ravel() for a, b in pairs_of])))
+        agreement = float(np.mean(agreements(labels, reference)))
         done.append(Evaluated(name, scores, agreement))
     return done
-
-
-def _recorded(predict: Predict, labels: list[Labels]) -> Predict:
-    """Return the executor, which also leaves its classes at the network's size in `labels`."""
-
-    def run(images: Pictures) -> NDArray[np.float32]:
-        logits = predict(images)
-        labels.append(logits.argmax(1) if logits.ndim == 4 else logits.astype(np.int64))
-        return logits
-
-    return run

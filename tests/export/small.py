@@ -15,7 +15,8 @@ from mobileseg.nets.blocks import Conv, Deconv, Join, Separable, Sum, Upsample
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec
 from mobileseg.quantize.calibrate import calibrate
-from mobileseg.quantize.convert import Interface, quantize
+from mobileseg.quantize.convert import quantize
+from mobileseg.quantize.edges import Interface
 from mobileseg.train.data import read_image, resize_image
 
 SIZE = (32, 48)

@@ -16,7 +16,8 @@ from mobileseg.graph.execute_int8 import execute_int8
 from mobileseg.graph.ir import Array, Graph
 from mobileseg.graph.passes import FOR_TFLITE, float16_weights, run_passes
 from mobileseg.quantize.calibrate import calibrate
-from mobileseg.quantize.convert import Interface, quantize
+from mobileseg.quantize.convert import quantize
+from mobileseg.quantize.edges import Interface
 from tests.op_cases import CASES, Case
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

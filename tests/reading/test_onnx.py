@@ -22,7 +22,8 @@ from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8
 from mobileseg.graph.ir import Array, Graph
 from mobileseg.graph.passes import FOR_ONNX, float16_weights, run_passes
-from mobileseg.quantize.convert import Interface, quantize
+from mobileseg.quantize.convert import quantize
+from mobileseg.quantize.edges import Interface
 from mobileseg.reading.onnx.file import parse_onnx, read_onnx
 from mobileseg.reading.read import read_network
 from mobileseg.reading.sketch import Reading

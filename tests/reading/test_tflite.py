@@ -17,7 +17,8 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Array, Graph
 from mobileseg.graph.passes import FOR_TFLITE, float16_weights, run_passes
-from mobileseg.quantize.convert import Interface, quantize
+from mobileseg.quantize.convert import quantize
+from mobileseg.quantize.edges import Interface
 from mobileseg.reading.tflite.file import read_tflite
 from mobileseg.reading.tflite.handlers import HANDLERS, OPTIONS
 from tests.op_cases import CASES, Case

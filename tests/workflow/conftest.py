@@ -37,6 +37,7 @@ warmup_epochs = 0.5
 
 [quantize]
 images = 8
+max_drop = 5.0
 
 [[step]]
 name = "whole"

@@ -1,0 +1,68 @@
+"""What int8 costs a network, as tables that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+Facts = Mapping[str, Any]
+
+
+def verdict_tables(verdict: Facts) -> list[Table]:
+    """Return float beside int8, per class, and the pictures that lose most."""
+    images = verdict["float"]["images"]
+    title = f"Verdict on {images} pictures of {verdict['split']}, percent"
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for name in ("float", "int8", "difference"):
+        table.add_column(name, justify="right")
+    for label, *values in _figures(verdict):
+        table.add_row(label, *values)
+    return [table, _worst(verdict)]
+
+
+def verdict_line(verdict: Facts) -> str:
+    """Return the verdict as one line."""
+    drop, allowed = verdict["drop_points"], verdict["max_drop_points"]
+    change = f"loses {drop:.2f}" if drop > 0 else f"gains {-drop:.2f}"
+    word = "passed" if verdict["passed"] else "FAILED"
+    return f"{word}: int8 {change} points of mIoU; a loss of {allowed:g} is allowed"
+
+
+def _figures(verdict: Facts) -> list[list[str]]:
+    before, after = verdict["float"], verdict["int8"]
+    rows = [
+        ("mIoU, class mean", before["miou_percent"], after["miou_percent"]),
+        ("pixel accuracy", before["accuracy_percent"], after["accuracy_percent"]),
+    ]
+    rows += [
+        (f"IoU {name}", value, after["iou_percent"][name])
+        for name, value in before["iou_percent"].items()
+    ]
+    made = [[label, number(a), number(b), _difference(a, b)] for label, a, b in rows]
+    agreement = verdict["agreement_percent"]
+    return [*made, ["pixels called alike", "100.00", number(agreement), number(agreement - 100)]]
+
+
+def _worst(verdict: Facts) -> Table:
+    table = Table(title="Pictures that lose most", title_justify="left")
+    table.add_column("picture", overflow="fold")
+    for name in ("float mIoU", "int8 mIoU", "difference", "called alike"):
+        table.add_column(name, justify="right")
+    for row in verdict["worst"]:
+        before, after = row["float_miou_percent"], row["int8_miou_percent"]
+        cells = [number(before), number(after), _difference(before, after)]
+        table.add_row(Path(row["image"]).name, *cells, number(row["agreement_percent"]))
+    return table
+
+
+def number(value: Any) -> str:
+    """Return a figure with two digits; a dash for none."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    return "-" if before is None or after is None else f"{after - before:+.2f}"

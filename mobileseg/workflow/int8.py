@@ -1,0 +1,129 @@
+"""A run's float graph to its int8 graph, and what stands beside a file about that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobileseg.errors import MobilesegError
+from mobileseg.export.runtime import pixels_as
+from mobileseg.files import read_json, write_json
+from mobileseg.graph.ir import Array, Graph
+from mobileseg.quantize.calibrate import Ranges
+from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.quantize.convert import quantize
+from mobileseg.quantize.edges import Interface
+from mobileseg.quantize.repair import Quantized, post_train
+from mobileseg.recipe import Recipe
+from mobileseg.runs import Run
+from mobileseg.train.data import read_image, resize_image
+from mobileseg.train.pairs import Pair, pairs
+from mobileseg.validate import parse
+from mobileseg.workflow.network import Pictures
+
+_BATCH = 16
+
+
+def wished(recipe: Recipe, changes: Mapping[str, Any]) -> QuantizeConfig:
+    """Return [quantize] with some keys changed. Raises MobilesegError naming wrong ones."""
+    if not changes:
+        return recipe.quantize
+    return parse(QuantizeConfig, asdict(recipe.quantize) | dict(changes), "quantize")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Training pictures that quantization may look at, and none of any other split."""
+
+    pairs: tuple[Pair, ...]
+    pictures: Pictures
+
+    def __iter__(self) -> Iterator[Array]:
+        """Walk through batches of float images `(N, 3, H, W)`."""
+        for start in range(0, len(self.pictures), _BATCH):
+            yield pixels_as(self.pictures[start : start + _BATCH], np.dtype(np.float32))
+
+
+def load_calibration(recipe: Recipe, size: tuple[int, int], count: int) -> Calibration:
+    """Return `count` training pictures, or all where there are fewer."""
+    chosen = calibration_pairs(recipe, count)
+    return Calibration(tuple(chosen), read_pictures(chosen, size))
+
+
+def calibration_pairs(recipe: Recipe, count: int) -> list[Pair]:
+    """Return seeded pairs of the training split, none of which any other split holds."""
+    held_out = {pair.image.resolve() for pair in pairs(recipe.data, "val")}
+    if recipe.data.test is not None:
+        held_out |= {pair.image.resolve() for pair in pairs(recipe.data, "test")}
+    mine = [pair for pair in pairs(recipe.data, "train") if pair.image.resolve() not in held_out]
+    if not mine:
+        raise MobilesegError(
+            f"{recipe.data.train}: every training picture is also in val or test; calibration "
+            "needs some of its own"
+        )
+    order = np.random.default_rng(recipe.seed).permutation(len(mine))
+    return [mine[i] for i in order[:count]]
+
+
+def read_pictures(chosen: Sequence[Pair], size: tuple[int, int]) -> Pictures:
+    """Return the pairs' pictures at a size (height, width)."""
+    return np.stack([resize_image(read_image(pair.image), size) for pair in chosen])
+
+
+def as_recipe_says(
+    graph: Graph, recipe: Recipe, config: QuantizeConfig, interface: Interface = "uint8"
+) -> tuple[Quantized, Calibration]:
+    """Return the float graph in int8, and the pictures that it was calibrated on."""
+    size = graph[graph.inputs[0]].shape[2:]
+    seen = load_calibration(recipe, (size[0], size[1]), config.images)
+    return post_train(graph, seen, config, interface), seen
+
+
+def calibration_path(folder: Path, stem: str) -> Path:
+    """Where it stands what an int8 export was calibrated with: beside its files."""
+    return folder / f"{stem}.calibration.json"
+
+
+def write_calibration(
+    path: Path, made: Quantized, seen: Calibration, recipe: Recipe, run: Run
+) -> None:
+    """Write what an int8 export was made with."""
+    manifest = {
+        "split": "train",
+        "seed": recipe.seed,
+        "weights_sha256": _weights_digest(run),
+        "images": [str(pair.image) for pair in seen.pairs],
+        "ranges": {name: list(span) for name, span in made.ranges.items()},
+    }
+    write_json(path, manifest)
+
+
+def read_int8(path: Path, run: Run, graph: Graph) -> Graph | None:
+    """Return an export's int8 graph; None where it is of other weights or names than `graph`.
+
+    Raises MobilesegError for a damaged file.
+    """
+    manifest = read_json(path)
+    try:
+        digest = manifest["weights_sha256"]
+        ranges: Ranges = {
+            name: (float(low), float(high)) for name, (low, high) in manifest["ranges"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise MobilesegError(f"{path}: is no calibration; export again") from None
+    if digest != _weights_digest(run) or not ranges.keys() >= {n.output for n in graph.nodes}:
+        return None
+    return quantize(graph, ranges)
+
+
+def _weights_digest(run: Run) -> str | None:
+    """Ranges are those of certain weights: trained again, a run needs others."""
+    if not run.trained:
+        return None
+    with run.weights_path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,50 @@
+"""The verdict on int8: judged, written down, and failed where it must be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.workflow.conftest import Call, Place
+
+
+def test_quantize_judges(copy: Place, call: Call) -> None:
+    said = call("quantize", "tiny/skips", "--runs", copy.runs, "--max-drop", 50, "--json")
+    assert said.code == 0, said.err
+    verdict = said.json()["verdict"]
+    drop = verdict["float"]["miou_percent"] - verdict["int8"]["miou_percent"]
+    assert verdict["drop_points"] == pytest.approx(drop)
+    assert set(verdict["int8"]["iou_percent"]) == {"background", "person"}
+    assert verdict["split"] == "val" and verdict["int8"]["images"] == 2
+    assert 50 < verdict["agreement_percent"] <= 100
+    losses = [row["float_miou_percent"] - row["int8_miou_percent"] for row in verdict["worst"]]
+    assert losses == sorted(losses, reverse=True)
+    assert not verdict["blamed"]
+    path = copy.step("skips") / "quantize" / "report.json"
+    assert json.loads(path.read_text()) == said.json()
+
+
+def test_a_drop_that_is_too_large_names_layers(copy: Place, call: Call) -> None:
+    said = call("quantize", "tiny/skips", "--runs", copy.runs, "--max-drop", -90)
+    assert said.code == 3
+    assert "FAILED" in said.err and "most of it in " in said.err
+    report = json.loads((copy.step("skips") / "quantize" / "report.json").read_text())
+    blamed = report["verdict"]["blamed"]
+    assert len(blamed) == 3 and all(layer in said.err for layer in blamed)
+
+
+def test_export_judges_int8(copy: Place, call: Call) -> None:
+    words = ["export", "tiny/skips", "--int8", "--runs", copy.runs]
+    said = call(*words, "--max-drop", -90)
+    assert said.code == 3
+    assert "Pictures that lose most" in said.out and "most of it in " in said.err
+    exported = call(*words, "--json").json()["verdict"]
+    judged = call("quantize", "tiny/skips", "--runs", copy.runs, "--json")
+    assert judged.json()["verdict"] == exported
+
+
+def test_float_files_have_no_verdict(copy: Place, call: Call) -> None:
+    said = call("export", "tiny/skips", "--runs", copy.runs, "--json")
+    assert said.json()["verdict"] is None
+    assert call("export", "tiny/skips", "--runs", copy.runs, "--max-drop", 1).code == 2
