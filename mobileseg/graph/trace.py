@@ -230,13 +230,32 @@ def _interpolate(call: Call) -> str:
 
 
 def _pool(call: Call, layer: Any, function: Any) -> str:
-    if layer.ceil_mode or getattr(layer, "dilation", 1) not in {1, (1, 1)}:
-        raise MobilesegError(f"{call.layer}: pooling with ceil_mode or dilation")
-    pad = _symmetric(layer.padding)
+    if getattr(layer, "dilation", 1) not in {1, (1, 1)}:
+        raise MobilesegError(f"{call.layer}: pooling with dilation")
+    pad, kernel = _symmetric(layer.padding), _pair(layer.kernel_size)
+    stride = _pair(layer.stride or kernel)
+    if layer.ceil_mode:
+        pad = _up_to_the_edge(call.shape(call.args[0]), kernel, stride, pad)
     if function == "mean" and any(pad) and layer.count_include_pad:
         raise MobilesegError(f"{call.layer}: mean pooling counts its padding; count_include_pad")
-    kernel = _pair(layer.kernel_size)
-    return call.emit(ops.Pool(function, kernel, _pair(layer.stride or kernel), pad), [call.args[0]])
+    return call.emit(ops.Pool(function, kernel, stride, pad), [call.args[0]])
+
+
+def _up_to_the_edge(
+    shape: ops.Shape, kernel: ops.Pair, stride: ops.Pair, pad: ops.Pads
+) -> ops.Pads:
+    """Return the padding that torch's ceil_mode comes to: a last window may hang over the edge.
+
+    It starts inside the picture or its first padding; rows that no window reaches are cut off.
+    """
+    after = []
+    for axis in (0, 1):
+        size, before = shape[2 + axis], pad[axis]
+        windows = -(-(size + 2 * before - kernel[axis]) // stride[axis]) + 1
+        if (windows - 1) * stride[axis] >= size + before:
+            windows -= 1
+        after.append(max((windows - 1) * stride[axis] + kernel[axis] - size - before, 0))
+    return (pad[0], pad[1], after[0], after[1])
 
 
 def _global_mean(call: Call, layer: Any) -> str:

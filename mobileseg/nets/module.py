@@ -9,13 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mobileseg.errors import MobilesegError
 from mobileseg.nets.blocks import (
     IMAGE,
     Act,
+    Activate,
+    Bins,
     Block,
     Conv,
     Deconv,
+    Depthwise,
+    Gate,
     Join,
+    Pool,
+    Product,
     Separable,
     Size,
     Sum,
@@ -38,6 +45,11 @@ class Net(nn.Module):
         self.spec = spec
         sizes = spec.shapes()
         for block in spec.concrete():
+            if hasattr(self, block.name):
+                raise MobilesegError(
+                    f"{spec.name}: block name {block.name!r}; a torch module has that name for "
+                    "something else: take another"
+                )
             inputs = [sizes[name] for name in block.inputs]
             self.add_module(block.name, BUILDERS[type(block)](block, inputs))
 
@@ -77,12 +89,15 @@ def _activation(name: Act) -> nn.Module:
         "none": nn.Identity,
         "relu": nn.ReLU,
         "relu6": nn.ReLU6,
+        "hard_swish": nn.Hardswish,
+        "hard_sigmoid": nn.Hardsigmoid,
+        "sigmoid": nn.Sigmoid,
     }
     return kinds[name]()
 
 
 def _same_conv(
-    into: int, out: int, size: Sequence[int], block: Conv | Separable, groups: int = 1
+    into: int, out: int, size: Sequence[int], block: Conv | Depthwise | Separable, groups: int = 1
 ) -> tuple[nn.Conv2d, tuple[int, int, int, int]]:
     """Return a convolution for inputs of one size, and what F.pad adds before it for SAME.
 
@@ -117,6 +132,21 @@ class ConvLayer(nn.Module):
         out = block.shape(inputs)[0]
         self.conv, self.outside = _same_conv(into, out, size, block)
         self.norm = nn.BatchNorm2d(out) if block.norm else nn.Identity()
+        self.act = _activation(block.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.norm(self.conv(_pad(x, self.outside))))
+        return out
+
+
+class DepthwiseLayer(nn.Module):
+    """See `blocks.Depthwise`."""
+
+    def __init__(self, block: Depthwise, inputs: Sequence[Size]) -> None:
+        super().__init__()
+        into, *size = inputs[0]
+        self.conv, self.outside = _same_conv(into, into, size, block, groups=into)
+        self.norm = nn.BatchNorm2d(into)
         self.act = _activation(block.activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,11 +195,42 @@ class DeconvLayer(nn.Module):
         return out
 
 
+class GateLayer(nn.Module):
+    """See `blocks.Gate`."""
+
+    def __init__(self, block: Gate, inputs: Sequence[Size]) -> None:
+        super().__init__()
+        into = inputs[0][0]
+        self.mean = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = nn.Conv2d(into, block.channels, 1)
+        self.relu = nn.ReLU()
+        self.excite = nn.Conv2d(block.channels, into, 1)
+        self.act = _activation(block.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x * self.act(self.excite(self.relu(self.squeeze(self.mean(x)))))
+        return out
+
+
 class SumLayer(nn.Module):
     """See `blocks.Sum`."""
 
+    def __init__(self, block: Sum) -> None:
+        super().__init__()
+        self.act = _activation(block.activation)
+
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        for other in others:
+            first = first + other
+        out: Tensor = self.act(first)
+        return out
+
+
+class ProductLayer(nn.Module):
+    """See `blocks.Product`."""
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return a + b
+        return a * b
 
 
 class JoinLayer(nn.Module):
@@ -182,12 +243,28 @@ class JoinLayer(nn.Module):
 class UpsampleLayer(nn.Module):
     """See `blocks.Upsample`."""
 
-    def __init__(self, block: Upsample) -> None:
+    def __init__(self, block: Upsample, inputs: Sequence[Size]) -> None:
         super().__init__()
-        self.size = block.size
+        self.size = block.shape(inputs)[1:]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *_: Tensor) -> Tensor:
         return F.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+
+
+def _pool(block: Pool, inputs: Sequence[Size]) -> nn.Module:
+    pads = [same_pads(n, block.kernel, block.stride) for n in inputs[0][1:]]
+    before = (pads[0][0], pads[1][0])
+    # torch pads both sides alike; a last window over the edge is what SAME's odd row is.
+    if block.function == "max":
+        return nn.MaxPool2d(block.kernel, block.stride, before, ceil_mode=True)
+    return nn.AvgPool2d(block.kernel, block.stride, before, ceil_mode=True, count_include_pad=False)
+
+
+def _bins(block: Bins, inputs: Sequence[Size]) -> nn.Module:
+    if block.bins == 1:
+        return nn.AdaptiveAvgPool2d(1)
+    kernel, stride = block.windows(inputs[0])
+    return nn.AvgPool2d(kernel, stride)
 
 
 def _takes(
@@ -204,7 +281,13 @@ BUILDERS: dict[type[Block], Callable[[Block, Sequence[Size]], nn.Module]] = {
     Conv: _takes(Conv, ConvLayer),
     Separable: _takes(Separable, SeparableLayer),
     Deconv: _takes(Deconv, DeconvLayer),
-    Sum: lambda *_: SumLayer(),
+    Depthwise: _takes(Depthwise, DepthwiseLayer),
+    Gate: _takes(Gate, GateLayer),
+    Sum: _takes(Sum, lambda block, _: SumLayer(block)),
+    Product: lambda *_: ProductLayer(),
     Join: lambda *_: JoinLayer(),
-    Upsample: _takes(Upsample, lambda block, _: UpsampleLayer(block)),
+    Activate: _takes(Activate, lambda block, _: _activation(block.activation)),
+    Pool: _takes(Pool, _pool),
+    Bins: _takes(Bins, _bins),
+    Upsample: _takes(Upsample, UpsampleLayer),
 }

@@ -33,6 +33,8 @@ class TooLargeError(MobilesegError):
 class NetSpec(Table):
     """Blocks in running order. `image_size` is (height, width); the last block's output is ours.
 
+    A block that gives "classes", is read by none and is not the last is an auxiliary head: it
+    helps training, and no file, count or price knows it.
     Raises MobilesegError where blocks do not fit together.
     """
 
@@ -86,7 +88,7 @@ class NetSpec(Table):
 
     @property
     def params(self) -> int:
-        """Trainable parameters; the statistics of batch norm are none."""
+        """Trainable parameters of what is deployed; the statistics of batch norm are none."""
         return self._total(lambda block, inputs: block.params(inputs))
 
     @property
@@ -99,8 +101,27 @@ class NetSpec(Table):
         return tuple(block for block in self.blocks if name in block.inputs)
 
     def _total(self, count: Callable[[Block, list[Size]], int]) -> int:
-        sizes = self.shapes()
-        return sum(count(b, [sizes[name] for name in b.inputs]) for b in self.concrete())
+        sizes, live = self.shapes(), self.live()
+        return sum(
+            count(b, [sizes[name] for name in b.inputs]) for b in self.concrete() if b.name in live
+        )
+
+    def live(self) -> frozenset[str]:
+        """The names of the blocks that the output depends on."""
+        wanted = {self.blocks[-1].name}
+        for block in reversed(self.blocks):
+            if block.name in wanted:
+                wanted.update(block.inputs)
+        return frozenset(wanted - {IMAGE})
+
+    def heads(self) -> tuple[str, ...]:
+        """The auxiliary heads, in running order."""
+        read = {name for block in self.blocks for name in block.inputs}
+        return tuple(
+            block.name
+            for block in self.blocks[:-1]
+            if block.name not in read and getattr(block, "channels", None) == "classes"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data that `read_spec` takes back."""

@@ -2,8 +2,9 @@
 
 Every output channel of the parent has an identity; channels that a Sum adds share one. A child's
 block keeps the filters of largest L1 norm among the parent's block of the same name, and whatever
-reads them finds them again by identity, through sums, joins and resizes. A depthwise filter that
-reads several channels is the parent's only if that read the very same ones, in the same order.
+reads them finds them again by identity, through sums, products, joins, pools and resizes. A
+depthwise filter that reads several channels is the parent's only if that read the very same ones,
+in the same order. Between a gate's two layers those of largest L1 norm are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
-from mobileseg.nets.blocks import IMAGE, Block, Join, Separable
+from mobileseg.nets.blocks import IMAGE, Block, Gate, Join, Separable
 from mobileseg.nets.spec import NetSpec
 
 Index: TypeAlias = NDArray[np.int64]
@@ -49,8 +50,9 @@ def channel_maps(parent: NetSpec, weights: Mapping[str, Tensor], child: NetSpec)
     }
     found = _flow(child, old, outs)
     maps = {}
+    there = {block.name for block in parent.blocks}
     for block in child.concrete():
-        if block.name not in chosen:
+        if not block.axes() or block.name not in there:
             continue
         before = np.concatenate([old[name] for name in parent[block.name].inputs])
         now = np.concatenate([found[name] for name in block.inputs])
@@ -58,7 +60,11 @@ def channel_maps(parent: NetSpec, weights: Mapping[str, Tensor], child: NetSpec)
         if (into == NONE).all():
             into = _by_position(block, before, now, old)
         hidden = _hidden(block, parent[block.name], into, len(before))
-        maps[block.name] = Maps(outs[block.name], into, chosen[block.name], hidden)
+        if isinstance(block, Gate):
+            hidden = _squeezed(block, parent[block.name], weights)
+        maps[block.name] = Maps(
+            outs.get(block.name, into), into, chosen.get(block.name, into), hidden
+        )
     return maps
 
 
@@ -83,7 +89,7 @@ def identities(spec: NetSpec) -> dict[str, Index]:
     start = sizes[IMAGE][0]
     for block in spec.concrete():
         count = sizes[block.name][0]
-        inputs = [channels[name] for name in block.inputs]
+        inputs = [channels[name] for name in block.carriers()]
         own = np.arange(start, start + count)
         channels[block.name] = _through(block, inputs, own, unite)
         start += count
@@ -219,7 +225,7 @@ def _flow(child: NetSpec, old: Mapping[str, Index], outs: Mapping[str, Index]) -
         own = np.full(sizes[block.name][0], NONE)
         if block.name in outs:
             own = np.where(outs[block.name] == NONE, NONE, old[block.name][outs[block.name]])
-        inputs = [found[name] for name in block.inputs]
+        inputs = [found[name] for name in block.carriers()]
         found[block.name] = _through(block, inputs, own, _first)
     return found
 
@@ -251,6 +257,18 @@ def _hidden(block: Block, parent: Block, into: Index, before: int) -> Index:
     theirs = np.arange(before).reshape(parent.hidden(before), -1).tolist()
     places = {tuple(read): place for place, read in enumerate(theirs)}
     return np.array([places.get(tuple(read), NONE) for read in mine], dtype=np.int64)
+
+
+def _squeezed(block: Gate, parent: Block, weights: Mapping[str, Tensor]) -> Index:
+    """Return which of the parent's channels between a gate's layers the child keeps."""
+    kept = np.full(block.channels, NONE)
+    if isinstance(parent, Gate):
+        weight = weights[f"{block.name}.squeeze.weight"].detach()
+        norms = np.zeros(len(weight))
+        if not weight.is_meta:
+            norms = weight.double().abs().sum(dim=(1, 2, 3)).numpy()
+        _fill(kept, norms)
+    return kept
 
 
 def _by_position(block: Block, before: Index, now: Index, old: Mapping[str, Index]) -> Index:

@@ -148,13 +148,15 @@ def _remove_one(draft: _Draft, name: str, actions: Actions) -> _Draft:
             f'for example {{ how = "{decoder.how}", sources = {_toml(rest)} }}'
         )
     block = next(block for block in draft.body if block.name == name)
-    if len(block.inputs) != 1:
+    # A sum is as good as removed once a branch of it is: then it reads one block twice.
+    sources = tuple(dict.fromkeys(block.carriers()))
+    if len(sources) != 1:
         raise MobilesegError(
-            f"remove: {name} reads {' and '.join(block.inputs)}; only a block with one input can go"
+            f"remove: {name} reads {' and '.join(sources)}; only a block with one input can go"
         )
     if decoder is None and block is draft.body[-1]:
         raise MobilesegError(f"remove: {name} is the network's output; keep it")
-    (source,) = block.inputs
+    (source,) = sources
     body = tuple(_rewired(b, name, source) for b in draft.body if b is not block)
     if decoder and decoder.source == name:
         decoder = replace(decoder, source=source)
@@ -341,7 +343,7 @@ def _resized(
     sizes: dict[str, Size] = {IMAGE: (3, *image_size)}
     body = []
     for block in draft.body:
-        if isinstance(block, Upsample):
+        if isinstance(block, Upsample) and block.size is not None:
             met = {sizes[name][1:] for name in sizes if before[name][1:] == block.size}
             if len(met) != 1:
                 raise MobilesegError(

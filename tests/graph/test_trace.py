@@ -129,6 +129,17 @@ class _Named(nn.Module):
         return out
 
 
+@pytest.mark.parametrize("size", [(9, 12), (10, 13), (11, 5)])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 4, 1)])
+def test_ceil_mode_is_padding(size: tuple[int, int], kernel: int, stride: int, pad: int) -> None:
+    x = torch.rand(2, 3, *size) - 0.5
+    for layer in (
+        nn.MaxPool2d(kernel, stride, pad, ceil_mode=True),
+        nn.AvgPool2d(kernel, stride, pad, ceil_mode=True, count_include_pad=False),
+    ):
+        torch.testing.assert_close(execute(trace(nn.Sequential(layer), size), x), layer(x))
+
+
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
@@ -137,7 +148,7 @@ class _Named(nn.Module):
         (nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), "padding is numbers"),
         (nn.ConvTranspose2d(3, 3, 3, groups=3), "with groups or dilation"),
         (nn.BatchNorm2d(3, track_running_stats=False), "without running statistics"),
-        (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
+        (nn.MaxPool2d(2, dilation=2), "pooling with dilation"),
         (nn.AvgPool2d(3, 1, 1), "counts its padding"),
         (nn.AdaptiveAvgPool2d(2), "another size than 1x1"),
     ],

@@ -17,10 +17,16 @@ from mobileseg.graph.trace import trace
 from mobileseg.nets.blocks import (
     BLOCKS,
     IMAGE,
+    Activate,
+    Bins,
     Block,
     Conv,
     Deconv,
+    Depthwise,
+    Gate,
     Join,
+    Pool,
+    Product,
     Separable,
     Sum,
     Upsample,
@@ -41,7 +47,21 @@ ALL_KINDS: tuple[Block, ...] = (
     Separable("g", ("e",), 11, kernel=3, stride=1, depthwise=2),
     Deconv("f", ("g",), 9, kernel=5, stride=3),
     Upsample("up", ("f",), (17, 13)),
-    Deconv("out", ("up",), "classes", kernel=2, norm=False, activation="none"),
+    Depthwise("h", ("up",), kernel=5, stride=2, activation="hard_swish"),
+    Gate("i", ("h",), 6),
+    Pool("j", ("i",), "max", kernel=3, stride=2),
+    Pool("k", ("i",), "mean", kernel=3, stride=2),
+    Sum("jk", ("j", "k", "j"), activation="relu"),
+    Bins("l", ("jk",), 1),
+    Conv("m", ("l",), 9, kernel=1, norm=False, activation="sigmoid"),
+    Product("jkm", ("jk", "m")),
+    Activate("n", ("jkm",), "hard_sigmoid"),
+    Upsample("halved", ("n",), factor=0.5),
+    Upsample("wide", ("halved", "up")),
+    Bins("o", ("wide",), 3),
+    Upsample("o_wide", ("o", "up")),
+    Product("op", ("wide", "o_wide")),
+    Deconv("out", ("op",), "classes", kernel=2, norm=False, activation="none"),
 )
 
 
@@ -93,7 +113,7 @@ def test_parameters_have_the_axes_that_blocks_tell() -> None:
             "out": sizes[block.name][0],
             "in": sum(sizes[name][0] for name in block.inputs),
             "filters": getattr(block, "channels", 0),
-            "hidden": getattr(block, "depthwise", None),
+            "hidden": getattr(block, "depthwise", getattr(block, "channels", None)),
         }
         for name, axes in block.axes().items():
             told.add(f"{block.name}.{name}")
@@ -176,7 +196,7 @@ def test_lookups() -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("size", [(83, 61), (64, 96)])
+@pytest.mark.parametrize("size", [(203, 197), (192, 256)])
 def test_every_net_of_the_zoo(name: str, size: tuple[int, int]) -> None:
     spec = zoo_net(name, size, 4, "recipe")
     net = build(spec, device="meta")
@@ -186,6 +206,23 @@ def test_every_net_of_the_zoo(name: str, size: tuple[int, int]) -> None:
     assert last[0] == 4
     assert graph[graph.outputs[0]].shape == (1, *last)
     assert graph.total_macs == spec.macs
+
+
+@pytest.mark.parametrize("name", ["half", "forward", "spec"])
+def test_names_that_torch_keeps(name: str) -> None:
+    with pytest.raises(MobilesegError, match=rf"all: block name '{name}'; a torch module has"):
+        build(net_of(blocks=(_conv(name),)))
+
+
+def test_heads_are_not_deployed() -> None:
+    head = Conv("aux", ("a",), "classes", kernel=1, norm=False, activation="none")
+    spec, plain = (
+        net_of(blocks=(_conv(), head, _conv("b", "a"))),
+        net_of(blocks=(_conv(), _conv("b", "a"))),
+    )
+    assert spec.heads() == ("aux",)
+    assert (spec.params, spec.macs) == (plain.params, plain.macs)
+    assert trace(build(spec), spec.image_size).total_macs == plain.macs
 
 
 def test_a_wrong_name_is_answered_with_the_right_ones() -> None:

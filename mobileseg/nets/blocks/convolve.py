@@ -1,93 +1,23 @@
-"""The blocks of a network as data: what each makes of its inputs, and what that costs.
-
-A size is (channels, height, width). Counting convention: a MAC is one multiply-add and only
-convolutions have any; parameters are the trainable ones, so a batch norm has two per channel and
-the convolution before it no bias.
-"""
+"""Blocks with weights: convolutions, each with norm and activation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Literal, TypeAlias
-
-from annotated_types import Gt, Le
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from mobileseg.errors import MobilesegError
-from mobileseg.validate import Table
-
-Size: TypeAlias = tuple[int, int, int]
-# Beyond these a typing mistake is likelier than a wish.
-MAX_CHANNELS = 16384
-MAX_SIDE = 8192
-Count: TypeAlias = Annotated[int, Gt(0), Le(MAX_CHANNELS)]
-Side: TypeAlias = Annotated[int, Gt(0), Le(MAX_SIDE)]
-Reach: TypeAlias = Annotated[int, Gt(0), Le(255)]  # of a kernel, a stride or a dilation
-Channels: TypeAlias = Count | Literal["classes"]
-Act: TypeAlias = Literal["none", "relu", "relu6"]
-# The axes of a parameter by role: "out" channels that the block hands on, "in" channels that it
-# gets, "filters" that a CReLU doubles into "out", "hidden" between a block's two convolutions where
-# they are fewer than "in"; None for the kernel's own axes.
-Role: TypeAlias = Literal["out", "in", "filters", "hidden", None]
-Axes: TypeAlias = Mapping[str, tuple[Role, ...]]
-
-IMAGE = "image"
-_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
-
-
-def same_pads(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Return TensorFlow's SAME padding (before, after) of one axis: the odd row goes after.
-
-    Source: tensorflow.org, "Notes on padding in tf.nn.convolution".
-    """
-    reach = (kernel - 1) * dilation + 1
-    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-    return total // 2, total - total // 2
-
-
-@dataclass(frozen=True)
-class Block(Table):
-    """A named part of a network; `inputs` names the blocks, or the image, that it reads."""
-
-    kind: ClassVar[str]
-    name: str
-    inputs: tuple[str, ...]
-
-    def resolve(self, classes: int) -> Block:
-        """Return the block with the word "classes" replaced by the number."""
-        if getattr(self, "channels", None) == "classes":
-            return replace(self, channels=classes)  # type: ignore[call-arg]
-        return self
-
-    def shape(self, inputs: Sequence[Size]) -> Size:
-        """Return the output's size. Raises MobilesegError where the inputs do not fit."""
-        raise NotImplementedError
-
-    def params(self, inputs: Sequence[Size]) -> int:  # noqa: ARG002
-        """Return the number of trainable parameters."""
-        return 0
-
-    def macs(self, inputs: Sequence[Size]) -> int:  # noqa: ARG002
-        """Return the multiply-adds for one image."""
-        return 0
-
-    def axes(self) -> Axes:
-        """Return the role of every axis of every parameter and buffer, by name."""
-        return {}
-
-    def _one(self, inputs: Sequence[Size]) -> Size:
-        if len(inputs) != 1:
-            raise MobilesegError(f"{self.name}: reads one block, not {len(inputs)}")
-        return inputs[0]
-
-    def _number(self, channels: Channels) -> int:
-        if isinstance(channels, str):
-            raise MobilesegError(f"{self.name}: channels {channels!r} is not yet a number")
-        return channels
-
-
-def _norm_axes(name: str, role: Role) -> dict[str, tuple[Role, ...]]:
-    return {f"{name}.{part}": (role,) for part in _BATCH_NORM}
+from mobileseg.nets.blocks.base import (
+    Act,
+    Axes,
+    Block,
+    Channels,
+    Count,
+    Reach,
+    Role,
+    Size,
+    norm_axes,
+)
 
 
 @dataclass(frozen=True)
@@ -116,8 +46,33 @@ class Conv(Block):
 
     def axes(self) -> Axes:
         conv: Axes = {"conv.weight": ("out", "in", None, None)}
-        tail: Axes = _norm_axes("norm", "out") if self.norm else {"conv.bias": ("out",)}
+        tail: Axes = norm_axes("norm", "out") if self.norm else {"conv.bias": ("out",)}
         return {**conv, **tail}
+
+
+@dataclass(frozen=True)
+class Depthwise(Block):
+    """Depthwise convolution with SAME padding, batch norm and activation: one filter a channel."""
+
+    kind: ClassVar[str] = "depthwise"
+    kernel: Reach = 3
+    stride: Reach = 1
+    dilation: Reach = 1
+    activation: Act = "relu"
+
+    def shape(self, inputs: Sequence[Size]) -> Size:
+        into, h, w = self._one(inputs)
+        return (into, -(-h // self.stride), -(-w // self.stride))
+
+    def params(self, inputs: Sequence[Size]) -> int:
+        return inputs[0][0] * (self.kernel**2 + 2)
+
+    def macs(self, inputs: Sequence[Size]) -> int:
+        into, h, w = self.shape(inputs)
+        return into * self.kernel**2 * h * w
+
+    def axes(self) -> Axes:
+        return {"conv.weight": ("in", None, None, None), **norm_axes("norm", "in")}
 
 
 @dataclass(frozen=True)
@@ -184,9 +139,9 @@ class Separable(Block):
         between: Role = "in" if self.depthwise is None else "hidden"
         return {
             "dw.weight": (between, None, None, None),
-            **_norm_axes("dw_norm", between),
+            **norm_axes("dw_norm", between),
             "pw.weight": ("filters", between, None, None),
-            **_norm_axes("norm", "out"),
+            **norm_axes("norm", "out"),
         }
 
 
@@ -220,47 +175,36 @@ class Deconv(Block):
 
     def axes(self) -> Axes:
         deconv: Axes = {"deconv.weight": ("in", "out", None, None)}
-        tail: Axes = _norm_axes("norm", "out") if self.norm else {"deconv.bias": ("out",)}
+        tail: Axes = norm_axes("norm", "out") if self.norm else {"deconv.bias": ("out",)}
         return {**deconv, **tail}
 
 
 @dataclass(frozen=True)
-class Sum(Block):
-    """Addition of two blocks of one size."""
+class Gate(Block):
+    """Squeeze-and-excite: each channel times what two small layers make of all channels' means.
 
-    kind: ClassVar[str] = "sum"
+    `channels` are those between the two layers.
+    Source: Hu et al., Squeeze-and-Excitation Networks, 2018; Howard et al., MobileNetV3, 2019.
+    """
 
-    def shape(self, inputs: Sequence[Size]) -> Size:
-        if len(inputs) != 2 or inputs[0] != inputs[1]:
-            raise MobilesegError(f"{self.name}: adds two blocks of one size, not {list(inputs)}")
-        return inputs[0]
-
-
-@dataclass(frozen=True)
-class Join(Block):
-    """Concatenation of blocks along the channels."""
-
-    kind: ClassVar[str] = "join"
+    kind: ClassVar[str] = "gate"
+    channels: Count
+    activation: Act = "hard_sigmoid"
 
     def shape(self, inputs: Sequence[Size]) -> Size:
-        if len(inputs) < 2 or len({size[1:] for size in inputs}) != 1:
-            raise MobilesegError(
-                f"{self.name}: joins two or more blocks of one height and width, not {list(inputs)}"
-            )
-        return (sum(size[0] for size in inputs), *inputs[0][1:])
+        return self._one(inputs)
 
+    def params(self, inputs: Sequence[Size]) -> int:
+        into = inputs[0][0]
+        return 2 * into * self.channels + self.channels + into
 
-@dataclass(frozen=True)
-class Upsample(Block):
-    """Bilinear resize to (height, width), corners not aligned."""
+    def macs(self, inputs: Sequence[Size]) -> int:
+        return 2 * inputs[0][0] * self.channels
 
-    kind: ClassVar[str] = "upsample"
-    size: tuple[Side, Side] = field(default=(1, 1))
-
-    def shape(self, inputs: Sequence[Size]) -> Size:
-        return (self._one(inputs)[0], *self.size)
-
-
-BLOCKS: dict[str, type[Block]] = {
-    cls.kind: cls for cls in (Conv, Separable, Deconv, Sum, Join, Upsample)
-}
+    def axes(self) -> Axes:
+        return {
+            "squeeze.weight": ("hidden", "in", None, None),
+            "squeeze.bias": ("hidden",),
+            "excite.weight": ("in", "hidden", None, None),
+            "excite.bias": ("in",),
+        }

@@ -1,0 +1,38 @@
+"""The networks that we name: each a function from input size and classes to a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mobileseg.errors import unknown
+from mobileseg.nets.spec import NetSpec
+from mobileseg.nets.zoo.deeplab import deeplabv3plus_mobilenet_v2
+from mobileseg.nets.zoo.fast_scnn import fast_scnn
+from mobileseg.nets.zoo.hrnet import hrnet_w18, hrnet_w18_small
+from mobileseg.nets.zoo.mobilenet import (
+    lraspp_mobilenet_v3_large,
+    lraspp_mobilenet_v3_small,
+    mobilenet_deconv,
+    mobilenet_v1_encoder,
+    mobilenet_v2_deconv,
+)
+
+__all__ = ["ZOO", "mobilenet_v1_encoder", "zoo_net"]
+
+ZOO: dict[str, Callable[[tuple[int, int], int], NetSpec]] = {
+    "mobilenet_deconv": mobilenet_deconv,
+    "mobilenet_v2_deconv": mobilenet_v2_deconv,
+    "lraspp_mobilenet_v3_large": lraspp_mobilenet_v3_large,
+    "lraspp_mobilenet_v3_small": lraspp_mobilenet_v3_small,
+    "deeplabv3plus_mobilenet_v2": deeplabv3plus_mobilenet_v2,
+    "fast_scnn": fast_scnn,
+    "hrnet_w18": hrnet_w18,
+    "hrnet_w18_small": hrnet_w18_small,
+}
+
+
+def zoo_net(name: str, image_size: tuple[int, int], classes: int, where: str) -> NetSpec:
+    """Return the named network. Raises MobilesegError with the names that there are."""
+    if name not in ZOO:
+        raise unknown(where, "network", name, ZOO)
+    return ZOO[name](image_size, classes)
