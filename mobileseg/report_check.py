@@ -16,3 +16,33 @@ def rules_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for row in rows:
         table.add_row(row["rule"], row["found"], row["verdict"], row["mend"])
     return table
+
+
+def arm_table(check: Mapping[str, Any], title: str) -> Table:
+    """Return how a file computes on each emulated core, and with how many instructions."""
+    table = Table(title=title, title_justify="left", show_lines=False)
+    for name in ("core", "int8 dot product", "million instructions", "against", "equal", "largest"):
+        right = name in {"million instructions", "equal", "largest"}
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for core in check["cores"]:
+        dot = "yes" if core["dot_product"] else "no"
+        facts = [core["core"], dot, f"{core['instructions'] / 1e6:.2f}"]
+        for name, found in core["against"].items():
+            table.add_row(*facts, name, f"{100 * found['share_equal']:.3f} %", _largest(found))
+            facts = ["", "", ""]
+    return table
+
+
+def arm_lines(check: Mapping[str, Any]) -> list[str]:
+    """Return what the table cannot say."""
+    return [
+        *check["notes"],
+        f"{check['images']} photos; instructions are per inference and are not time",
+    ]
+
+
+def _largest(found: Mapping[str, Any]) -> str:
+    if found["max_steps"] is not None:
+        return f"{found['max_steps']} steps"
+    error = found["relative_error"]
+    return "-" if error is None else f"{error:.1e}"

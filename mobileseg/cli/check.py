@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from mobileseg.cli.common import Json, show
+from mobileseg.cli.common import Json, say, show
 
 app = typer.Typer()
 
@@ -19,18 +19,41 @@ def check(
         Literal["raw", "task", "mediapipe"],
         typer.Option(help="Whose rules: the bare runtime's, Task Library's or MediaPipe's."),
     ] = "raw",
+    arm: Annotated[
+        bool, typer.Option("--arm", help="Also run it on emulated Arm cores, and compare.")
+    ] = False,
+    setup: Annotated[
+        bool,
+        typer.Option("--setup", help="With --arm: fetch the emulator first, 100 MB, if need be."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a file against the rules of what will load it; exit code 3 where one is violated.
 
     Example: mobileseg check net.tflite --target mediapipe
+
+    Example: mobileseg check net.tflite --arm --setup
     """
-    from mobileseg.report_check import rules_table
+    from mobileseg.report_check import arm_lines, arm_table, rules_table
     from mobileseg.workflow.check import check as run_check
     from mobileseg.workflow.check import require_kept
 
+    if setup and not arm:
+        raise typer.BadParameter("--setup belongs to --arm")
     rows = run_check(file, target)
     facts = [row.as_dict() for row in rows]
-    title = f"{file.name} for {target}"
-    show({"file": str(file), "target": target, "rows": facts}, [rules_table(facts, title)], as_json)
+    done: dict[str, Any] = {"file": str(file), "target": target, "rows": facts}
+    tables = [rules_table(facts, f"{file.name} for {target}")]
+    if not arm:
+        show(done, tables, as_json)
+        require_kept(file, target, rows)
+        return
+    from mobileseg.workflow.arm import check_arm
+
+    on_arm = check_arm(file, setup, say)
+    done["arm"] = on_arm.as_dict()
+    tables.append(arm_table(done["arm"], f"{file.name} on emulated Arm cores"))
+    show(done, tables, as_json)
+    say("\n".join(arm_lines(done["arm"])))
     require_kept(file, target, rows)
+    on_arm.require()

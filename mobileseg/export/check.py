@@ -169,7 +169,7 @@ def check_file(path: Path, graph: Graph, images: Array) -> Check:
     classes = isinstance(graph.producers[graph.outputs[0]].op, ArgMax)
     error, steps = None, None
     if kind == "int8" or classes:
-        steps = _steps(graph, result, expected)
+        steps = steps_apart(graph, result, expected)
     else:
         error = float(np.abs(result - expected).max() / max(np.abs(expected).max(), 1e-30))
     kinds, floats = _tflite(path) if path.suffix == ".tflite" else _onnx(path)
@@ -214,7 +214,7 @@ def _floats(graph: Graph, pixels: Array) -> Array:
     return out
 
 
-def _steps(graph: Graph, result: Array, expected: Array) -> Array:
+def steps_apart(graph: Graph, result: Array, expected: Array) -> Array:
     """Return how many steps each output is away, for reals of an int8 graph too.
 
     Of a last layer that was kept in float a step is a 255th of the largest output.
