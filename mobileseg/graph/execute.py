@@ -19,17 +19,20 @@ def execute(
     graph: Graph,
     image: Tensor,
     observe: Callable[[str, Tensor], None] | None = None,
+    constants: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Return the output for float images `(N, 3, H, W)`; any N.
 
-    `observe(name, value)` sees every activation, the image first. Raises MobilesegError for a
+    `observe(name, value)` sees every activation, the image first. `constants`: all of them, in
+    the place of the graph's own. Raises MobilesegError for a
     graph with integer activations: `execute_int8` runs those.
     """
-    constants = {
-        tensor.name: torch.from_numpy(np.array(tensor.data))
-        for tensor in graph.tensors.values()
-        if tensor.data is not None
-    }
+    if constants is None:
+        constants = {
+            tensor.name: torch.from_numpy(np.array(tensor.data))
+            for tensor in graph.tensors.values()
+            if tensor.data is not None
+        }
     values: dict[str, Tensor] = {**constants, graph.inputs[0]: image}
     if observe is not None:
         observe(graph.inputs[0], image)
@@ -37,11 +40,11 @@ def execute(
         values[node.output] = run_node(node, [values[name] for name in node.inputs])
         if observe is not None:
             observe(node.output, values[node.output])
-        _drop_read(graph, node, values)
+        drop_read(graph, node, values)
     return values[graph.outputs[0]]
 
 
-def _drop_read(graph: Graph, node: Node, values: dict[str, Tensor]) -> None:
+def drop_read(graph: Graph, node: Node, values: dict[str, Tensor]) -> None:
     """Free what no later node reads: deep nets at full size would not fit otherwise."""
     for name in node.inputs:
         readers = graph.consumers[name]

@@ -185,20 +185,20 @@ def _pad(step: Step) -> Tensor:
     return F.pad(step.steps(), (left, right, top, bottom), value=zero)
 
 
-def _pool(step: Step) -> Tensor:
-    """Maximum of the steps; or their mean, rounded half away from zero as TFLite's kernel does."""
+def pool_steps(op: ops.Pool, steps: Tensor) -> Tensor:
+    """Return the maximum of steps; or their mean, rounded half away from zero as TFLite does."""
     # In float64, so that half a step is seen as just that.
-    pooled = float_pool(step.op, [step.steps().double()])
+    pooled = float_pool(op, [steps.double()])
     away = torch.sign(pooled) * torch.floor(pooled.abs() + 0.5 + _TINY)
     return away.float()
 
 
-def _resize(step: Step) -> Tensor:
-    """Nearest picks steps; bilinear weighs them in XNNPACK's fixed point: 11 bits per axis.
+def resize_steps(op: ops.Resize, steps: Tensor) -> Tensor:
+    """Return steps resized: the nearest, or weighed in XNNPACK's fixed point, 11 bits per axis.
 
     Source: XNNPACK, src/indirection.c (resize_bilinear2d_hwc_q11), src/s8-ibilinear/scalar.c.
     """
-    op, x = step.op, step.steps().double()
+    x = steps.double()
     if op.mode == "nearest":
         return resize(op, [x]).float()
     (top, bottom, down), (left, right, along) = (
@@ -248,9 +248,9 @@ INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.Pad: _pad,
     ops.Crop: lambda s: crop(s.steps(), s.op),
     ops.DepthToSpace: lambda s: depth_to_space(s.steps(), s.op.block),
-    ops.Pool: _pool,
+    ops.Pool: lambda s: pool_steps(s.op, s.steps()),
     ops.GlobalMean: lambda s: s.store(s.real().mean(dim=(2, 3), keepdim=True)),
-    ops.Resize: _resize,
+    ops.Resize: lambda s: resize_steps(s.op, s.steps()),
     ops.Softmax: lambda s: s.store(torch.softmax(s.real(), dim=1)),
     ops.ArgMax: lambda s: s.steps().argmax(dim=1).float(),
     ops.Quantize: _quantize,

@@ -93,6 +93,10 @@ class Graph:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """Nothing in a graph changes: a copy is the graph itself."""
+        return self
+
     @cached_property
     def producers(self) -> Mapping[str, Node]:
         """The node that makes each activation."""

@@ -20,11 +20,11 @@ _IMAGE = QuantParams(_ONE / 128, 0)
 _UNIT = QuantParams(_ONE / 256, -128)
 # XNNPACK refuses a convolution whose input * weight / output scale is below 2 ** -32; a channel
 # of almost nothing is given a coarser scale instead, far below one step of the output.
-_LEAST_RATIO = 2.0**-24
+LEAST_RATIO = 2.0**-24
 # XNNPACK refuses ratios of 256 and more.
-_LARGEST_RATIO = 128.0
+LARGEST_RATIO = 128.0
 # int32 holds the bias with room for the sum that it is added to.
-_BIAS_LIMIT = 2.0**30
+BIAS_LIMIT = 2.0**30
 
 
 def quantize(
@@ -61,9 +61,8 @@ def _activation_quants(
 ) -> dict[str, QuantParams]:
     """Return every activation's scale; tensors that must share one get that of their union."""
     integers = [node for node in graph.nodes if node.output not in reals]
-    groups = _shared(graph, integers)
-    fixed = {graph.inputs[0]: _IMAGE}
-    fixed |= {node.output: _UNIT for node in integers if rule(node) == "unit"}
+    groups = shared(graph, integers)
+    fixed = fixed_quants(graph, integers)
     indices = {node.output for node in integers if rule(node) == "index"}
     quants: dict[str, QuantParams] = {}
     for members in groups:
@@ -78,8 +77,8 @@ def _activation_quants(
             if name not in ranges and not given:
                 raise MobilesegError(f"{name}: has no range; calibrate the graph it belongs to")
         spans = [ranges[name] for name in members if name in ranges]
-        shared = given[0] if given else scale_of(min(s[0] for s in spans), max(s[1] for s in spans))
-        quants |= dict.fromkeys(members, shared)
+        common = given[0] if given else scale_of(min(s[0] for s in spans), max(s[1] for s in spans))
+        quants |= dict.fromkeys(members, common)
     _widen(graph, integers, [group for group in groups if not fixed.keys() & set(group)], quants)
     return quants
 
@@ -98,7 +97,7 @@ def _widen(
     for node in integers:
         if isinstance(node.op, Quantize) or rule(node) != "own" or node.output not in group_of:
             continue
-        least = _unit(graph, node, quants) / _LARGEST_RATIO
+        least = _unit(graph, node, quants) / LARGEST_RATIO
         quant = quants[node.output]
         if quant.scale[0] < least:
             wider = QuantParams(np.array([float(np.float32(least))]), quant.zero_point)
@@ -117,7 +116,13 @@ def _unit(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> float:
     return max(steps) if isinstance(node.op, Add) else float(np.prod(steps))
 
 
-def _shared(graph: Graph, integers: Sequence[Node]) -> list[list[str]]:
+def fixed_quants(graph: Graph, integers: Sequence[Node]) -> dict[str, QuantParams]:
+    """Return the scales that do not depend on ranges: of the image and of what lies in [0, 1]."""
+    units = {node.output: _UNIT for node in integers if rule(node) == "unit"}
+    return {graph.inputs[0]: _IMAGE, **units}
+
+
+def shared(graph: Graph, integers: Sequence[Node]) -> list[list[str]]:
     """Return the activations in groups that share a scale."""
     group = {graph.inputs[0]: [graph.inputs[0]]}
     for node in integers:
@@ -148,7 +153,7 @@ def _body(graph: Graph, quants: dict[str, QuantParams], reals: Collection[str]) 
             made = _conv_constants(graph, node, quants)
             inputs = (node.inputs[0], *(tensor.name for tensor in made))
         else:
-            made = [_constant(tensor) for tensor in graph.constants(node)]
+            made = [int8_constant(tensor) for tensor in graph.constants(node)]
             names = {tensor.name.removesuffix("_int8"): tensor.name for tensor in made}
             inputs = tuple(names.get(name, name) for name in node.inputs)
         nodes.append(replace(node, inputs=inputs))
@@ -157,7 +162,7 @@ def _body(graph: Graph, quants: dict[str, QuantParams], reals: Collection[str]) 
     return graph.edit(nodes, [*activations, *constants], inputs=[image])
 
 
-def _constant(tensor: Tensor) -> Tensor:
+def int8_constant(tensor: Tensor) -> Tensor:
     """Return the constant of an element-wise op as int8 with a scale of its own."""
     assert tensor.data is not None
     quant = scale_of(float(tensor.data.min()), float(tensor.data.max()))
@@ -177,7 +182,7 @@ def _conv_constants(graph: Graph, node: Node, quants: dict[str, QuantParams]) ->
     largest = np.zeros(channels)
     if not is_hollow(weight):
         largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
-    least = np.maximum(out / into * _LEAST_RATIO, np.abs(bias) / (into * _BIAS_LIMIT))
+    least = np.maximum(out / into * LEAST_RATIO, np.abs(bias) / (into * BIAS_LIMIT))
     scale = np.maximum(largest / 127, least).astype(np.float32).astype(np.float64)
     along = [1] * 4
     along[axis] = -1

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +30,9 @@ from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
 
 Record: TypeAlias = dict[str, float | int | None]
 """One line of train.jsonl; the unit stands in each key; null where there is no figure."""
+
+Teach: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""A batch's inputs and logits to a term that is added to its loss."""
 
 # what a step's random numbers are for
 _ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
@@ -56,6 +59,7 @@ class _Run:
     average: Average | None
     optimizer: torch.optim.Optimizer
     loss: Loss
+    teach: Teach | None
     data: Dataset
     config: TrainConfig
     augment: AugmentConfig
@@ -85,6 +89,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     progress: bool = True,
     lr_scale: Callable[[str], float] | None = None,
     after_step: Callable[[int], None] | None = None,
+    teach: Teach | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> FitResult:
     """Train `module` in place and return the figures.
 
@@ -93,6 +99,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     there it goes on from that; without, it starts anew. `lr_scale` maps parameter names to
     factors of the learning rate. `after_step` is called with the number of steps done so far
     (counted over all epochs), before the average is updated: for masks and shared weights.
+    `origin`: what else the result depends on, as `teach` and the first weights, in plain JSON;
+    a checkpoint of another one is refused.
 
     "The same bits" holds on one machine with one version and thread count of torch.
     """
@@ -102,7 +110,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     module.train()
     optimizer = make_optimizer(module, config, lr_scale)
     average = Average(module, config.ema) if config.ema else None
-    identity = _identity(train, data, config, augment, size, seed)
+    identity = _identity(train, data, config, augment, size, seed) | dict(origin or {})
     path = folder / "checkpoint.safetensors"
     checkpoint = Checkpoint(path, module, average, optimizer, identity)
     state = _start(checkpoint, folder, resume)
@@ -115,6 +123,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             loss=make_loss(
                 config.loss, _weights(train, data, config, device), config.label_smoothing
             ),
+            teach=teach,
             data=train,
             config=config,
             augment=augment,
@@ -251,6 +260,8 @@ def _step(run: _Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     set_lr(run.optimizer, lr)
     logits = _forward(run, inputs, labels)
     loss = run.loss(logits, labels)
+    if run.teach:
+        loss = loss + run.teach(inputs, logits)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     limit = config.clip_norm or math.inf

@@ -87,6 +87,18 @@ def lovasz(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: 
     return _mean_present((errors * gradient).sum(1), present)
 
 
+def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean over pixels of the divergence from the teacher's probabilities.
+
+    teacher: logits of the same shape. Source: Hinton et al., Distilling the Knowledge in a Neural
+    Network, 2015, section 2, at temperature 1.
+    """
+    wanted = F.log_softmax(teacher.float(), dim=1)
+    found = F.log_softmax(logits.float(), dim=1)
+    apart = F.kl_div(found, wanted, reduction="sum", log_target=True)
+    return apart / logits[:, :1].numel()
+
+
 def median_frequency(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Return class weights [C] from pixels of each class in each mask [N, C].
 
