@@ -16,7 +16,7 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.passes import FOR_TFLITE, REWRITES, normalise, run_passes
+from mobileseg.graph.passes import FINISH, FOR_TFLITE, REWRITES, normalise, run_passes
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec
@@ -68,7 +68,7 @@ def float_graph(net: Net, output: Output = "logits", rewrite: bool = True) -> Gr
     """Return the float graph that files are written from."""
     graph = normalise(trace(net, net.spec.image_size))
     graph = _with_output(graph, output)
-    return run_passes(graph, (*(REWRITES if rewrite else ()), *FOR_TFLITE))
+    return run_passes(graph, (*(REWRITES if rewrite else ()), *FOR_TFLITE, *FINISH))
 
 
 def empty_graph(spec: NetSpec, rewrite: bool = True) -> Graph:

@@ -8,6 +8,7 @@ import json
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
+from mobileseg.graph.passes import FINISH, FOR_TFLITE, NORMALISE, REWRITES
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.saved import load_graph, save_graph
 from mobileseg.runs import Run
@@ -43,5 +44,6 @@ def keep_graphs(run: Run, spec: NetSpec) -> None:
 
 def _source(spec: NetSpec, int8: bool, rewrite: bool) -> str:
     """Return a digest of all that the graph depends on."""
-    parts = [__version__, spec.as_dict(), int8, rewrite]
+    names = [each.__name__ for each in (*NORMALISE, *REWRITES, *FOR_TFLITE, *FINISH)]
+    parts = [__version__, spec.as_dict(), int8, rewrite, names]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

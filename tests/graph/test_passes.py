@@ -60,12 +60,6 @@ def test_fold_batch_norm_into_a_transposed_convolution() -> None:
     same_values(before, after)
 
 
-def test_batch_norm_that_follows_no_convolution_is_named() -> None:
-    norm = dict.fromkeys(NORM, (3,))
-    with pytest.raises(MobilesegError, match="z: BatchNorm follows no convolution"):
-        passes.normalise(graph(IMAGE, ("z", ops.BatchNorm(), "image", norm)))
-
-
 def test_a_batch_norm_beside_another_reader_is_not_folded() -> None:
     lines: list[Line] = [CONV, ("z", ops.BatchNorm(), "y", NORM), ("s", ops.Add(), "y z")]
     before = graph(IMAGE, *lines)
@@ -126,24 +120,6 @@ def test_fold_crelu() -> None:
 def test_fold_crelu_leaves_what_is_none(last: list[Line]) -> None:
     before = graph(IMAGE, CONV, ("n", ops.Neg(), "y"), *last)
     assert str(passes.fold_crelu(before)) == str(before)
-
-
-def test_merge_activations() -> None:
-    conv: Line = ("y", ops.Conv2d(activation="relu6"), "image", {"w": (5, 3, 1, 1)})
-    before = graph(IMAGE, conv, ("z", ops.Activation("relu"), "y"))
-    after = passes.merge_activations(before)
-    assert str(after) == text("""
-        inputs %image: f32[1, 3, 6, 8]
-        %z: f32[1, 5, 6, 8] = Conv2d(activation=relu6) %image, w[5, 3, 1, 1]
-        outputs z
-    """)
-    same_values(before, after)
-
-
-def test_merge_activations_keeps_a_tighter_one() -> None:
-    conv: Line = ("y", ops.Conv2d(activation="relu"), "image", {"w": (5, 3, 1, 1)})
-    before = graph(IMAGE, conv, ("z", ops.Activation("relu6"), "y"))
-    assert str(passes.merge_activations(before)) == str(before)
 
 
 @pytest.mark.parametrize("constants", [{"w": (3, 5, 4, 4), "b": (5,)}, {"w": (3, 5, 4, 4)}])

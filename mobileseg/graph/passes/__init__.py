@@ -1,17 +1,17 @@
 """Graph to graph. Each pass shows what it does as text; a pass that finds nothing changes nothing.
 
 `normalise` is what every target wants; `FOR_TFLITE` and `FOR_ONNX` say with nodes what an operator
-of the format cannot say by itself. `REWRITES` are exact and optional.
+of the format cannot say by itself. `REWRITES` are exact and optional. `FINISH` comes last: work
+done twice, and the order of the nodes.
 """
 
+from mobileseg.graph.passes.clean import fold_constants, merge_twins, remove_idle
 from mobileseg.graph.passes.draft import Pass, run_passes
 from mobileseg.graph.passes.fold import (
     NORMALISE,
-    fold_batch_norm,
     fold_crelu,
     fold_pad,
     fuse_activation,
-    merge_activations,
     normalise,
 )
 from mobileseg.graph.passes.lower import (
@@ -26,27 +26,37 @@ from mobileseg.graph.passes.lower import (
     same_pads,
     unsigned_steps,
 )
+from mobileseg.graph.passes.order import order_for_memory
 from mobileseg.graph.passes.rewrite import REWRITES, deconv_to_conv, float16_weights
+from mobileseg.graph.passes.scale import batch_norm_as_conv, fold_batch_norm, fold_scale
+
+FINISH: tuple[Pass, ...] = (merge_twins, order_for_memory)
 
 __all__ = [
+    "FINISH",
     "FOR_ONNX",
     "FOR_TFLITE",
     "NORMALISE",
     "REWRITES",
     "Pass",
+    "batch_norm_as_conv",
     "deconv_to_conv",
     "explicit_bias",
     "explicit_crop",
     "explicit_pad",
     "float16_weights",
     "fold_batch_norm",
+    "fold_constants",
     "fold_crelu",
     "fold_pad",
+    "fold_scale",
     "fuse_activation",
     "hard_sigmoid_of_relu6",
-    "merge_activations",
+    "merge_twins",
     "neg_as_mul",
     "normalise",
+    "order_for_memory",
+    "remove_idle",
     "run_passes",
     "same_cut",
     "same_pads",

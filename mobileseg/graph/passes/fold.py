@@ -6,64 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from mobileseg.errors import MobilesegError
-from mobileseg.graph.ir import Graph, Node, is_hollow
+from mobileseg.graph.ir import Graph, Node
 from mobileseg.graph.ops import (
-    TRAINING_OPS,
     Activation,
     Add,
-    BatchNorm,
     Concat,
     Conv2d,
-    ConvTranspose2d,
     Mul,
     Neg,
     Pad,
 )
+from mobileseg.graph.passes.clean import fold_constants, remove_idle
 from mobileseg.graph.passes.draft import CONVS, Draft, Pass, absorb, run_passes
+from mobileseg.graph.passes.scale import batch_norm_as_conv, fold_batch_norm, fold_scale
 
 
 def normalise(graph: Graph) -> Graph:
     """Return the graph with everything folded and fused that costs no exactness.
 
-    Raises MobilesegError where a training-only operator stays, naming its layer.
+    No operator of `TRAINING_OPS` stays.
     """
-    graph = run_passes(graph, NORMALISE)
-    for node in graph.nodes:
-        if type(node.op) in TRAINING_OPS:
-            raise MobilesegError(f"{node.layer}: {node.op.kind} follows no convolution")
-    return graph
-
-
-def fold_batch_norm(graph: Graph) -> Graph:
-    """Fold batch norm into the convolution before it, in float64.
-
-    Before: `y = Conv2d x w; z = BatchNorm y`. After: `z = Conv2d x w' b'`.
-    """
-
-    def into(draft: Draft, before: Node, node: Node) -> Node | None:
-        if not isinstance(node.op, BatchNorm) or not isinstance(before.op, CONVS):
-            return None
-        gamma, beta, mean, variance = (draft.data(n).astype(np.float64) for n in node.inputs[1:])
-        factor = gamma / np.sqrt(variance + node.op.eps)
-        weight = draft.data(before.inputs[1])
-        bias = draft.data(before.inputs[2]) if len(before.inputs) > 2 else np.zeros_like(beta)
-        axis = 1 if isinstance(before.op, ConvTranspose2d) else 0
-        along = [1] * weight.ndim
-        along[axis] = -1
-        scaled = weight
-        if not is_hollow(weight):
-            scaled = (weight * factor.reshape(along)).astype(np.float32)
-        shifted = (beta + (bias - mean) * factor).astype(np.float32)
-        name = before.layer
-        inputs = (
-            before.inputs[0],
-            draft.constant(f"{name}.weight", scaled),
-            draft.constant(f"{name}.bias", shifted),
-        )
-        return replace(before, inputs=inputs)
-
-    return absorb(graph, into)
+    return run_passes(graph, NORMALISE)
 
 
 def fuse_activation(graph: Graph) -> Graph:
@@ -136,25 +99,13 @@ def _crelu_source(graph: Graph, node: Node) -> Node | None:
     return source if plain and same and alone and not grouped else None
 
 
-def merge_activations(graph: Graph) -> Graph:
-    """Drop a ReLU behind a tensor that is never negative because of a fused ReLU.
-
-    Before: `y = Conv2d(activation=relu) x w; z = Activation(relu) y`. After: `z = y`.
-    """
-
-    def into(_: Draft, before: Node, node: Node) -> Node | None:
-        fused = getattr(before.op, "activation", "none")
-        if not isinstance(node.op, Activation) or node.op.function not in {"relu", "relu6"}:
-            return None
-        return before if fused in {node.op.function, "relu6"} else None
-
-    return absorb(graph, into)
-
-
 NORMALISE: tuple[Pass, ...] = (
+    fold_constants,
     fold_pad,
     fold_crelu,
     fold_batch_norm,
+    fold_scale,
+    batch_norm_as_conv,
     fuse_activation,
-    merge_activations,
+    remove_idle,
 )

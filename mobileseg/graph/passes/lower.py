@@ -22,6 +22,7 @@ from mobileseg.graph.ops import (
     Pool,
     Quantize,
 )
+from mobileseg.graph.passes.clean import remove_idle
 from mobileseg.graph.passes.draft import CONVS, Draft, Pass
 from mobileseg.graph.passes.fold import fold_pad
 
@@ -197,7 +198,7 @@ def unsigned_steps(graph: Graph) -> Graph:
     nodes += [
         Node(Quantize(), (inner[name],), name, name) for name in graph.outputs if name in edges
     ]
-    return _without_copies(graph.edit(nodes, tensors))
+    return remove_idle(graph.edit(nodes, tensors))
 
 
 def _unsigned(tensor: Tensor) -> Tensor:
@@ -207,35 +208,6 @@ def _unsigned(tensor: Tensor) -> Tensor:
     if data is not None:
         data = (data.astype(np.int16) + 128).astype(np.uint8)
     return replace(tensor, dtype="uint8", quant=quant, data=data)
-
-
-def _without_copies(graph: Graph) -> Graph:
-    """Drop each Quantize that changes neither type nor scale; outputs keep their names."""
-    names: dict[str, str] = {}
-    nodes = []
-    for node in graph.nodes:
-        source, made = graph[node.inputs[0]], graph[node.output]
-        same = source.dtype == made.dtype and _one_scale(source, made)
-        if not isinstance(node.op, Quantize) or not same:
-            nodes.append(node)
-        elif made.name in graph.outputs:
-            names[source.name] = made.name
-        else:
-            names[made.name] = source.name
-    return graph.edit(
-        [
-            replace(
-                node,
-                inputs=tuple(names.get(name, name) for name in node.inputs),
-                output=names.get(node.output, node.output),
-            )
-            for node in nodes
-        ]
-    )
-
-
-def _one_scale(a: Tensor, b: Tensor) -> bool:
-    return a.quant is not None and b.quant is not None and a.quant.same_as(b.quant)
 
 
 FOR_ONNX: tuple[Pass, ...] = (fold_pad, unsigned_steps)

@@ -1,0 +1,171 @@
+"""Where every activation lies in one block of memory, the arena, while the network runs.
+
+A tensor lives from the node that makes it to the last one that reads it. Two tensors may share
+bytes unless both live at one node. Whatever the plan, a node's inputs and output are there at
+once: the largest such sum is the least that any plan needs for this order of the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.ops import Add, Mul, Op, Softmax
+
+# TFLite's arena starts tensors at cache lines; the one for microcontrollers at 16 bytes.
+ALIGNMENT = 64
+
+# LiteRT's plain kernels write these over an input that nobody reads any more.
+IN_PLACE: frozenset[type[Op]] = frozenset({Add, Mul, Softmax})
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Bytes in use from node `first` to node `last`, both included; one tensor, or a chain of
+    tensors each written over the one before."""
+
+    tensors: tuple[str, ...]
+    nbytes: int
+    first: int
+    last: int
+
+    def meets(self, other: Buffer) -> bool:
+        """Whether both are in use at one node."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The first byte of every activation, and how many bytes all need together."""
+
+    method: str
+    offsets: Mapping[str, int]
+    nbytes: int
+
+
+def live_ranges(graph: Graph, in_place: bool = False) -> tuple[Buffer, ...]:
+    """Return the graph's activations as buffers, in the order in which they are first used.
+
+    The input is there from the first node on, an output until the last. in_place: an operator of
+    `IN_PLACE` writes over an input of its own size that no later node reads.
+    """
+    index = {node.output: i for i, node in enumerate(graph.nodes)}
+    end = max(len(graph.nodes) - 1, 0)
+    alone: dict[str, Buffer] = {}
+    for name, tensor in graph.tensors.items():
+        if tensor.data is not None:
+            continue
+        first = index.get(name, 0)
+        last = max((index[node.output] for node in graph.consumers[name]), default=first)
+        alone[name] = Buffer((name,), tensor.nbytes, first, end if name in graph.outputs else last)
+    if in_place:
+        for node in graph.nodes:
+            _write_over(graph, node, alone)
+    return tuple(sorted(set(alone.values()), key=lambda buffer: (buffer.first, buffer.tensors)))
+
+
+def _write_over(graph: Graph, node: Node, buffers: dict[str, Buffer]) -> None:
+    made = buffers[node.output]
+    for name in node.inputs if type(node.op) in IN_PLACE else ():
+        old = buffers.get(name)
+        # What the caller has written is the caller's.
+        if old is None or name in graph.inputs or old.nbytes != made.nbytes:
+            continue
+        if old.last == made.first:
+            chain = replace(old, tensors=(*old.tensors, node.output), last=made.last)
+            buffers |= dict.fromkeys(chain.tensors, chain)
+            return
+
+
+def live_bytes(graph: Graph, in_place: bool = False) -> list[int]:
+    """Return for each node the bytes of the tensors that live while it runs."""
+    total = [0] * len(graph.nodes)
+    for buffer in live_ranges(graph, in_place):
+        for i in range(buffer.first, buffer.last + 1):
+            total[i] += buffer.nbytes
+    return total
+
+
+def lower_bound(graph: Graph, in_place: bool = False) -> int:
+    """Return the bytes that no plan for this order of nodes can go below."""
+    return max(live_bytes(graph, in_place), default=0)
+
+
+def plan(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> Plan:
+    """Return the smallest of `plans`."""
+    return min(plans(graph, in_place, alignment), key=lambda each: each.nbytes)
+
+
+def plans(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> list[Plan]:
+    """Return the plan of every method, in the order of `METHODS`."""
+    buffers = live_ranges(graph, in_place)
+    return [Plan(name, *method(buffers, alignment)) for name, method in METHODS.items()]
+
+
+# The first byte of every tensor, and the bytes of all together.
+Placing: TypeAlias = tuple[Mapping[str, int], int]
+# (first byte, bytes free there), lowest first; the last gap has no end.
+Gaps: TypeAlias = Sequence[tuple[int, float]]
+Fit: TypeAlias = Callable[[Gaps, int], int]
+
+
+def _placed(order: Sequence[Buffer], fit: Fit, alignment: int) -> Placing:
+    """Place one buffer after the other where those before leave room."""
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in order:
+        taken = sorted((at, at + other.nbytes) for at, other in placed if other.meets(buffer))
+        placed.append((fit(_gaps(taken, alignment), buffer.nbytes), buffer))
+    offsets = {tensor: at for at, buffer in placed for tensor in buffer.tensors}
+    return offsets, max((at + buffer.nbytes for at, buffer in placed), default=0)
+
+
+def _gaps(taken: Sequence[tuple[int, int]], alignment: int) -> Gaps:
+    gaps: list[tuple[int, float]] = []
+    free = 0
+    for begin, end in taken:
+        if begin > free:
+            gaps.append((free, begin - free))
+        free = max(free, -(-end // alignment) * alignment)
+    return [*gaps, (free, float("inf"))]
+
+
+def _first_fit(gaps: Gaps, nbytes: int) -> int:
+    return next(at for at, room in gaps if room >= nbytes)
+
+
+def _best_fit(gaps: Gaps, nbytes: int) -> int:
+    """The smallest gap that is large enough."""
+    return min((room, at) for at, room in gaps if room >= nbytes)[1]
+
+
+def _by_size(buffers: Sequence[Buffer]) -> list[Buffer]:
+    return sorted(buffers, key=lambda buffer: -buffer.nbytes)
+
+
+def _mended(buffers: Sequence[Buffer], alignment: int) -> Placing:
+    """By size at first; then, again and again, the buffer that ends highest goes first."""
+    order = _by_size(buffers)
+    best = made = _placed(order, _best_fit, alignment)
+    for _ in range(_ROUNDS if buffers else 0):
+        offsets = made[0]
+        highest = max(order, key=lambda each: offsets[each.tensors[0]] + each.nbytes)
+        order.remove(highest)
+        order.insert(0, highest)
+        made = _placed(order, _best_fit, alignment)
+        best = min(best, made, key=lambda each: each[1])
+    return best
+
+
+# Networks of tens of megabytes are planned in less than a second; more rounds found nothing.
+_ROUNDS = 24
+
+# By size: Pisarchyk and Lee 2020, "Efficient Memory Management for Deep Neural Net Inference"
+# (arXiv:2001.03288), the planner of TFLite.
+METHODS: Mapping[str, Callable[[Sequence[Buffer], int], Placing]] = {
+    "as they run, first fit": lambda buffers, step: _placed(buffers, _first_fit, step),
+    "by size, first fit": lambda buffers, step: _placed(_by_size(buffers), _first_fit, step),
+    "by size, best fit": lambda buffers, step: _placed(_by_size(buffers), _best_fit, step),
+    "by size, mended": _mended,
+}
