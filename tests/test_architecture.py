@@ -19,6 +19,7 @@ from mobileseg.graph import execute, execute_int8
 from mobileseg.graph.ops import OPS, TRAINING_OPS, Dequantize, Op, Quantize
 from mobileseg.latency.price import PRICES
 from mobileseg.quantize.rules import RULES
+from mobileseg.quantize.ties import TIES
 from tests.op_cases import CASES
 
 PACKAGE = Path(mobileseg.__file__).parent
@@ -97,6 +98,7 @@ EDGES = {Quantize, Dequantize}
         pytest.param(execute_int8.INT8_KERNELS, TRAINING_OPS, id="int8"),
         # What it makes is no integer.
         pytest.param(RULES, TRAINING_OPS | {Dequantize}, id="rules"),
+        pytest.param(TIES, TRAINING_OPS | EDGES, id="ties"),
         pytest.param(tflite.WRITERS, TRAINING_OPS, id="tflite"),
         pytest.param(onnx.WRITERS, TRAINING_OPS, id="onnx"),
         pytest.param(PRICES, TRAINING_OPS, id="prices"),

@@ -17,16 +17,33 @@ MaxDrop = Annotated[
     float | None, typer.Option(help="Points of mIoU that int8 may lose; more exits with 3.")
 ]
 
+RepairBy = Annotated[
+    str | None,
+    typer.Option("--repair", help="none, or what to do against the loss: equalise,bias."),
+]
+
 
 def given(**options: Any) -> dict[str, Any]:
-    """Return those keys of [quantize] that a person gave on the command line."""
-    return {key: value for key, value in options.items() if value is not None}
+    """Return those keys of [quantize] that a person gave on the command line.
+
+    Text is a list with commas, `none` the empty one.
+    """
+    return {
+        key: _listed(value) if isinstance(value, str) else value
+        for key, value in options.items()
+        if value is not None
+    }
+
+
+def _listed(text: str) -> list[str]:
+    return [] if text == "none" else [word.strip() for word in text.split(",")]
 
 
 @app.command()
 def quantize(
     run: RunArg,
     max_drop: MaxDrop = None,
+    repair: RepairBy = None,
     images: Images = None,
     split: Annotated[
         Literal["val", "test"], typer.Option(help="Part of the data to judge on.")
@@ -48,7 +65,7 @@ def quantize(
     from mobileseg.workflow.quantize import quantize as run_quantize
 
     found = find_run(run, runs)
-    options = QuantizeOptions(given(max_drop=max_drop, images=images), split)
+    options = QuantizeOptions(given(max_drop=max_drop, images=images, repair=repair), split)
     judged = run_quantize(found, options, data)
     done = judged.as_dict()
     show(done, verdict_tables(done["verdict"]), as_json)

@@ -21,7 +21,7 @@ from mobileseg.cli.common import (
     show,
     width,
 )
-from mobileseg.cli.quantize import Images, MaxDrop, given
+from mobileseg.cli.quantize import Images, MaxDrop, RepairBy, given
 
 app = typer.Typer()
 
@@ -149,6 +149,7 @@ def export(
     ] = True,
     images: Images = None,
     max_drop: MaxDrop = None,
+    repair: RepairBy = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     runs: Runs = RUNS,
@@ -171,7 +172,7 @@ def export(
         raise typer.BadParameter(
             f"--interface {interface} is of int8 files; a {chosen} file takes float32"
         )
-    changes = given(images=images, max_drop=max_drop)
+    changes = given(images=images, max_drop=max_drop, repair=repair)
     if chosen != "int8" and changes:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise typer.BadParameter(f"{flags}: of int8 files; this one is {chosen}")

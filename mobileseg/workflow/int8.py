@@ -19,6 +19,7 @@ from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.convert import quantize
 from mobileseg.quantize.edges import Interface
 from mobileseg.quantize.repair import Quantized, post_train
+from mobileseg.reading.saved import load_graph, save_graph
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.data import read_image, resize_image
@@ -92,8 +93,13 @@ def calibration_path(folder: Path, stem: str) -> Path:
 def write_calibration(
     path: Path, made: Quantized, seen: Calibration, recipe: Recipe, run: Run
 ) -> None:
-    """Write what an int8 export was made with."""
+    """Write what an int8 export was made with: its ranges, and the graph where these do not do."""
+    graph = path.with_name(path.name.replace(".calibration.json", ".graph.safetensors"))
+    graph.unlink(missing_ok=True)
+    if made.repaired:
+        save_graph(made.graph, graph, source=str(_weights_digest(run)))
     manifest = {
+        "graph": graph.name if made.repaired else None,
         "split": "train",
         "seed": recipe.seed,
         "weights_sha256": _weights_digest(run),
@@ -116,7 +122,11 @@ def read_int8(path: Path, run: Run, graph: Graph) -> Graph | None:
         }
     except (KeyError, TypeError, ValueError, AttributeError):
         raise MobilesegError(f"{path}: is no calibration; export again") from None
-    if digest != _weights_digest(run) or not ranges.keys() >= {n.output for n in graph.nodes}:
+    if digest != _weights_digest(run):
+        return None
+    if manifest.get("graph"):
+        return load_graph(path.with_name(Path(manifest["graph"]).name), str(digest))
+    if not ranges.keys() >= {n.output for n in graph.nodes}:
         return None
     return quantize(graph, ranges)
 

@@ -48,3 +48,23 @@ def test_float_files_have_no_verdict(copy: Place, call: Call) -> None:
     said = call("export", "tiny/skips", "--runs", copy.runs, "--json")
     assert said.json()["verdict"] is None
     assert call("export", "tiny/skips", "--runs", copy.runs, "--max-drop", 1).code == 2
+
+
+def test_eval_takes_the_repaired_graph_of_the_export(copy: Place, call: Call) -> None:
+    words = ["tiny/skips", "--runs", copy.runs, "--json"]
+    said = call("export", *words, "--int8", "--repair", "relu6,equalise,bias")
+    assert said.code == 0, said.err
+    (file,) = said.json()["files"]
+    assert not file["check"]["problems"]
+    rows = {row["executor"]: row for row in call("eval", *words).json()["executors"]}
+    repaired = rows["int8 graph"]["scores"]
+    assert repaired == rows["tiny-skips-int8.tflite"]["scores"]
+    assert call("export", *words, "--int8").code == 0
+    rows = {row["executor"]: row for row in call("eval", *words).json()["executors"]}
+    assert rows["int8 graph"]["scores"] == rows["tiny-skips-int8.tflite"]["scores"] != repaired
+
+
+def test_a_repair_that_there_is_not(trained: Place, call: Call) -> None:
+    said = call("quantize", "tiny/skips", "--runs", trained.runs, "--repair", "equalize")
+    assert said.code == 1
+    assert "quantize: repair[1]" in said.err and "'equalise'" in said.err

@@ -1,0 +1,48 @@
+"""A MobileNetV2-like network with its channels scaled apart: plain int8 collapses, repair mends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mobileseg.export.runtime import pixels_as
+from mobileseg.graph.execute import execute
+from mobileseg.graph.ir import Graph
+from mobileseg.quantize.config import QuantizeConfig, Repair
+from mobileseg.quantize.repair import post_train
+from mobileseg.train.evaluate import EvalSet
+from mobileseg.workflow.network import graph_predict
+from mobileseg.workflow.sensitivity import in_runtime
+from mobileseg.workflow.verdict import Judge, Verdict
+from tests.quantize.hard import spread, trained
+
+# Two channels of a tensor may be 1024 times apart: many have less than a step of their own.
+OCTAVES = 5.0
+
+
+@pytest.fixture(scope="module")
+def case() -> tuple[Graph, EvalSet, Judge]:
+    """Return the trained graph, its training pictures, and the float network's answers."""
+    graph, train, val = trained()
+    return graph, train, Judge(graph_predict(graph), val, "val")
+
+
+def int8(case: tuple[Graph, EvalSet, Judge], graph: Graph, *repair: Repair) -> Verdict:
+    _, train, judge = case
+    batches = [pixels_as(train.images[:32], np.dtype(np.float32))]
+    made = post_train(graph, batches, QuantizeConfig(repair=repair))
+    return judge.verdict(in_runtime(made.graph), 1.0)
+
+
+def test_plain_int8_collapses_and_repair_recovers(case: tuple[Graph, EvalSet, Judge]) -> None:
+    graph, train, judge = case
+    hard = spread(graph, OCTAVES)
+    with torch.inference_mode():
+        x = torch.from_numpy(pixels_as(train.images[:4], np.dtype(np.float32)))
+        torch.testing.assert_close(execute(hard, x), execute(graph, x), atol=1e-4, rtol=1e-5)
+    assert judge.scores.miou > 0.6
+    assert int8(case, graph).passed
+    assert int8(case, hard).drop > 10
+    assert int8(case, hard, "equalise").passed
+    assert int8(case, hard, "equalise", "bias").passed
