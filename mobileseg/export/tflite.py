@@ -16,6 +16,7 @@ import numpy as np
 
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError
+from mobileseg.export.memory_plan import PLAN, memory_plan
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Array, Graph, Node, Tensor
 from mobileseg.graph.passes import same_cut, same_pads
@@ -53,13 +54,18 @@ class Written:
     extra_first: bool = False
 
 
-def write_tflite(graph: Graph, metadata: Mapping[str, bytes] | None = None) -> bytes:
+def write_tflite(
+    graph: Graph,
+    metadata: Mapping[str, bytes] | None = None,
+    offsets: Mapping[str, int] | None = None,
+) -> bytes:
     """Return the file's bytes. The graph has gone through `passes.FOR_TFLITE`.
 
-    metadata: buffers that readers find by name, such as TFLITE_METADATA. Raises MobilesegError
-    naming a node that TFLite has no operator for.
+    metadata: buffers that readers find by name, such as TFLITE_METADATA. offsets: where the
+    activations lie in the arena, by a plan of memory. Raises MobilesegError naming a node that
+    TFLite has no operator for.
     """
-    return _File(graph, metadata or {}).write()
+    return _File(graph, dict(metadata or {}), offsets).write()
 
 
 class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
@@ -82,7 +88,8 @@ class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
 @dataclass
 class _File:
     graph: Graph
-    metadata: Mapping[str, bytes]
+    metadata: dict[str, bytes]
+    offsets: Mapping[str, int] | None
     index: dict[str, int] = field(default_factory=dict)
     tensors: list[Any] = field(default_factory=list)
     # Buffer 0 is empty, by the schema's rule.
@@ -94,6 +101,9 @@ class _File:
         for tensor in self.graph.tensors.values():
             self._add(tensor, layouts[tensor.name])
         operators = [self._operator(node) for node in self.graph.nodes]
+        if self.offsets is not None:
+            names = [tensor.name for tensor in self.tensors]
+            self.metadata[PLAN] = memory_plan(names, self.offsets)
         named = [self._named(name, data) for name, data in self.metadata.items()]
         # Large enough from the start: a buffer that grows is copied each time.
         constants = sum(t.nbytes for t in self.graph.tensors.values() if t.data is not None)

@@ -94,8 +94,15 @@ def lower_bound(graph: Graph, in_place: bool = False) -> int:
 
 
 def plan(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> Plan:
-    """Return the smallest of `plans`."""
-    return min(plans(graph, in_place, alignment), key=lambda each: each.nbytes)
+    """Return the first plan of `METHODS` that needs no more than what lives at once, or the
+    smallest."""
+    buffers, least = live_ranges(graph, in_place), lower_bound(graph, in_place)
+    made = []
+    for name, method in METHODS.items():
+        made.append(Plan(name, *method(buffers, alignment)))
+        if made[-1].nbytes == least:
+            break
+    return min(made, key=lambda each: each.nbytes)
 
 
 def plans(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> list[Plan]:
