@@ -10,11 +10,11 @@ from rich.table import Table
 
 def rules_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return the rules: what the file has of each, and the mend where it is not kept."""
-    table = Table(title=title, title_justify="left", show_lines=False)
-    for name in ("rule", "found", "", "mend"):
+    table = Table(title=title, title_justify="left")
+    for name in ("rule", "found", "verdict", "mend"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row["rule"], row["found"], row["verdict"], row["mend"])
+        table.add_row(row["rule"], row["found"], row["verdict"], row["mend"] or "-")
     return table
 
 

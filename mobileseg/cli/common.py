@@ -73,6 +73,13 @@ def print_tables(tables: Iterable[Table]) -> None:
         console.print(table)
 
 
+def show_snippets(paths: Iterable[str]) -> None:
+    """Print code that uses a file, ready to be pasted."""
+    for path in paths:
+        print(f"--- {path}")
+        print(Path(path).read_text(encoding="utf-8"))
+
+
 def say(text: str) -> None:
     """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)

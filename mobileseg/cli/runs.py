@@ -19,6 +19,7 @@ from mobileseg.cli.common import (
     Set,
     say,
     show,
+    show_snippets,
     width,
 )
 from mobileseg.cli.quantize import Images, MaxDrop, RepairBy, given
@@ -144,6 +145,10 @@ def export(
         Literal["logits", "softmax", "sigmoid", "argmax"],
         typer.Option(help="What a pixel of the output says."),
     ] = "logits",
+    target: Annotated[
+        Literal["raw", "task", "mediapipe"],
+        typer.Option(help="Who loads it: the bare runtime, Task Library, MediaPipe."),
+    ] = "raw",
     rewrite: Annotated[
         bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
     ] = True,
@@ -184,6 +189,7 @@ def export(
         rewrite=rewrite,
         folder=out,
         quantize=changes,
+        target=target,
     )
     found = find_run(run, runs)
     made = run_export(found, options, data, say)
@@ -191,6 +197,9 @@ def export(
     verdict = made.verdict.as_dict() if made.verdict else None
     tables = [exports_table(files), *(verdict_tables(verdict) if verdict else [])]
     show({"run": found.name, "files": files, "verdict": verdict}, tables, as_json)
+    if not as_json:
+        for each in files:
+            show_snippets(each["snippets"])
     if verdict and made.verdict:
         say(verdict_line(verdict))
         made.verdict.require(found.name)

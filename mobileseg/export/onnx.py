@@ -34,19 +34,19 @@ _TYPES = {
 }
 
 
-def write_onnx(graph: Graph) -> bytes:
-    """Return the model's bytes, through onnxsim and onnx.checker.
+def write_onnx(graph: Graph, words: str = "") -> bytes:
+    """Return the model's bytes, through onnxsim and onnx.checker; `words` describe it inside.
 
     int8 is written as uint8 steps (`passes.FOR_ONNX`). An integer output's scale stands in the
     metadata `output_scale` and `output_zero_point`. Raises MobilesegError where either refuses it.
     """
-    data = bytes(_model(run_passes(graph, FOR_ONNX)).SerializeToString())
+    data = bytes(_model(run_passes(graph, FOR_ONNX), words).SerializeToString())
     # Of the bytes as written, weights included: 0.05 s for 14 million of them.
     _require_valid(data)
     return data
 
 
-def _model(graph: Graph) -> Any:
+def _model(graph: Graph, words: str) -> Any:
     """Return the finished model.
 
     onnxsim sees the weights as inputs, without data: it would copy every byte several times, and
@@ -57,6 +57,7 @@ def _model(graph: Graph) -> Any:
     # onnxsim writes a diary there.
     del model.metadata_props[:]
     helper.set_model_props(model, writer.facts())
+    model.doc_string = words
     body = model.graph
     names = set(graph.inputs)
     for given in [given for given in body.input if given.name not in names]:

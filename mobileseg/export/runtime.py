@@ -16,7 +16,7 @@ from mobileseg.graph.ir import Array
 
 # LiteRT checks a file's offsets and little else: a damaged one ends the process that loads it, or
 # keeps it busy for ever. So a process of its own tries first.
-_TRIAL = """
+_LITERT_TRIAL = """
 import sys
 from ai_edge_litert.interpreter import Interpreter
 try:
@@ -26,6 +26,27 @@ try:
 except Exception as error:
     sys.exit(f"{error}")
 """
+# With zeros; sizes that are open are 1 there, which few networks take: those are only loaded.
+_ONNX_TRIAL = """
+import sys
+import numpy as np
+import onnxruntime
+TYPES = {"float": "f4", "float16": "f2", "double": "f8", "bool": "?", "uint8": "u1", "int8": "i1",
+         "int32": "i4", "int64": "i8"}
+try:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(sys.argv[1], options, ["CPUExecutionProvider"])
+    given = session.get_inputs()
+    if all(isinstance(side, int) for each in given for side in each.shape):
+        zeros = {each.name: np.zeros(each.shape, TYPES[each.type[7:-1]]) for each in given}
+        session.run(None, zeros)
+except Exception as error:
+    sys.exit(f"{error}")
+"""
+_TRIALS = {".tflite": _LITERT_TRIAL, ".onnx": _ONNX_TRIAL}
+RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime"}
 _TRIAL_SECONDS = 60
 
 
@@ -57,17 +78,17 @@ def load(path: Path, threads: int = 1, trusted: bool = False) -> Runner:
         raise MobilesegError(f"{path}: there is no such file; export one first")
     if path.suffix == ".tflite":
         if not trusted:
-            _try(path)
+            require_runs(path)
         return LiteRT(path, threads)
     if path.suffix == ".onnx":
         return OnnxRuntime(path, threads)
     raise MobilesegError(f"{path}: ends in neither .tflite nor .onnx")
 
 
-def _try(path: Path) -> None:
+def require_runs(path: Path) -> None:
     """Run the file once in another process. Raises MobilesegError where that does not end well."""
     # -P: nothing in the working directory is taken for a module.
-    command = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    command = [sys.executable, "-P", "-c", _TRIALS[path.suffix], str(path)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False
@@ -79,7 +100,7 @@ def _try(path: Path) -> None:
             return
         lines = done.stderr.strip().splitlines() or [""]
         reason = lines[-1] if done.returncode > 0 else f"it ended by signal {-done.returncode}"
-    raise _damaged(path, "LiteRT", reason)
+    raise _damaged(path, RUNTIMES[path.suffix], reason)
 
 
 def _damaged(path: Path, runtime: str, reason: object) -> MobilesegError:

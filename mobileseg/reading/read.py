@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.reading.sketch import Reading, UnknownOperatorsError
+from mobileseg.reading.surface import Surface
 
 # A network for a phone has tens of megabytes.
 _LARGEST = 2**31
 ENDINGS = (".tflite", ".onnx")
 Size = tuple[int, int]
+Made = TypeVar("Made")
 
 
 def read_network(path: Path, size: Size | None = None) -> Reading:
@@ -21,14 +25,33 @@ def read_network(path: Path, size: Size | None = None) -> Reading:
     Raises one MobilesegError for a file that is missing, damaged or hostile, and one that lists
     every operator without a price.
     """
+    _require_ending(path)
+    read = _tflite if path.suffix == ".tflite" else _onnx
+    return _guarded(path, lambda data: read(data, path, size))
+
+
+def read_surface(path: Path) -> Surface:
+    """Return what the file shows to whoever loads it; its operators may be any.
+
+    Raises one MobilesegError for a file that is missing, damaged or hostile.
+    """
+    _require_ending(path)
+    read = _tflite_surface if path.suffix == ".tflite" else _onnx_surface
+    return _guarded(path, lambda data: read(data, str(path)))
+
+
+def _require_ending(path: Path) -> None:
     if path.suffix not in ENDINGS:
         raise MobilesegError(f"{path}: ends in none of {', '.join(ENDINGS)}")
+
+
+def _guarded(path: Path, read: Callable[[bytes], Made]) -> Made:
+    """Return what `read` makes of the file's bytes; whatever else it raises is the file's fault."""
     data = _bytes(path)
-    read = _tflite if path.suffix == ".tflite" else _onnx
     try:
         # Damaged numbers overflow; what comes of it is checked where it matters.
         with np.errstate(all="ignore"):
-            return read(data, path, size)
+            return read(data)
     except MobilesegError:
         raise
     # The last net under a reader of hostile files: whatever it stumbles over is the file's fault.
@@ -60,6 +83,18 @@ def _tflite(data: bytes, path: Path, size: Size | None) -> Reading:
                 "--input-size or export it for another size"
             )
     return reading
+
+
+def _tflite_surface(data: bytes, where: str) -> Surface:
+    from mobileseg.reading.tflite.surface import tflite_surface  # noqa: PLC0415
+
+    return tflite_surface(data, where)
+
+
+def _onnx_surface(data: bytes, where: str) -> Surface:
+    from mobileseg.reading.onnx.surface import onnx_surface  # noqa: PLC0415
+
+    return onnx_surface(data, where)
 
 
 def _onnx(data: bytes, path: Path, size: Size | None) -> Reading:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
 
 from mobileseg.errors import GateError, MobilesegError
-from mobileseg.export.runtime import load
-
-Target: TypeAlias = Literal["raw", "task", "mediapipe"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-Verdict: TypeAlias = Literal["ok", "warning", "violated"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A rule, what the file has of it, and what to do where it is not kept."""
-
-    rule: str
-    found: str
-    verdict: Verdict
-    mend: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+from mobileseg.export.contract import Target
+from mobileseg.export.runtime import RUNTIMES, require_runs
+from mobileseg.reading.read import ENDINGS, read_surface
+from mobileseg.reading.rules.rule import Row
+from mobileseg.reading.rules.targets import rows
 
 
 def check(path: Path, target: Target = "raw") -> list[Row]:
@@ -35,9 +19,17 @@ def check(path: Path, target: Target = "raw") -> list[Row]:
     Raises MobilesegError where there is no such file, or its ending is none of ours. A damaged or
     hostile file is rows, too: its runtime is tried in another process.
     """
-    if not path.is_file():
-        raise MobilesegError(f"{path}: there is no such file")
-    return [rule(path) for rule in RULES[target]]
+    _require_ours(path, target)
+    try:
+        found = static_rows(path, target)
+    except MobilesegError as error:
+        return [Row("can be read", _without(path, error), "violated", "export it again")]
+    return [*found, _runs(path)]
+
+
+def static_rows(path: Path, target: Target) -> list[Row]:
+    """Return the rows that need no runtime. Raises MobilesegError for a damaged file."""
+    return rows(read_surface(path), "onnx" if path.suffix == ".onnx" else target)
 
 
 def require_kept(path: Path, target: Target, rows: Sequence[Row]) -> None:
@@ -47,18 +39,23 @@ def require_kept(path: Path, target: Target, rows: Sequence[Row]) -> None:
         raise GateError(f"{path}: violates {len(broken)} of {target}'s rules: {'; '.join(broken)}")
 
 
+def _require_ours(path: Path, target: Target) -> None:
+    if not path.is_file():
+        raise MobilesegError(f"{path}: there is no such file")
+    if path.suffix not in ENDINGS:
+        raise MobilesegError(f"{path}: ends in none of {', '.join(ENDINGS)}")
+    if path.suffix == ".onnx" and target != "raw":
+        raise MobilesegError(f"{path}: is ONNX; {target} loads TFLite files only")
+
+
 def _runs(path: Path) -> Row:
-    rule = "its runtime loads and runs it"
+    rule = f"{RUNTIMES[path.suffix]} loads and runs it"
     try:
-        runner = load(path)
+        require_runs(path)
     except MobilesegError as error:
-        return Row(rule, str(error).removeprefix(f"{path}: "), "violated", "export it again")
-    height, width = runner.image_size
-    return Row(rule, f"{runner.input_dtype} {height}x{width}", "ok")
+        return Row(rule, _without(path, error), "violated", "export it again")
+    return Row(rule, "it does", "ok")
 
 
-RULES: Mapping[Target, tuple[Callable[[Path], Row], ...]] = {
-    "raw": (_runs,),
-    "task": (_runs,),
-    "mediapipe": (_runs,),
-}
+def _without(path: Path, error: MobilesegError) -> str:
+    return str(error).removeprefix(f"{path}: ")

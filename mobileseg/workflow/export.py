@@ -12,9 +12,8 @@ import torch
 
 from mobileseg.errors import GateError
 from mobileseg.export.check import Check, check_file, require
-from mobileseg.export.onnx import write_onnx
+from mobileseg.export.contract import Contract, Target, contract_of
 from mobileseg.export.runtime import load, pixels_as
-from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic, write_json
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Graph
@@ -25,6 +24,8 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.check import require_kept, static_rows
+from mobileseg.workflow.consumer import require_loadable, segmenter_file, write_snippets
 from mobileseg.workflow.int8 import (
     as_recipe_says,
     calibration_path,
@@ -60,19 +61,28 @@ class ExportOptions:
     rewrite: bool = True
     folder: Path | None = None
     quantize: Mapping[str, Any] = field(default_factory=dict)
+    target: Target = "raw"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A written and checked file."""
+    """A written and checked file, and the code beside it that uses it."""
 
     path: Path
     bytes: int
     check: Check
+    contract: Contract
+    snippets: tuple[Path, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"path": str(self.path), "bytes": self.bytes, "check": self.check.as_dict()}
+        return {
+            "path": str(self.path),
+            "bytes": self.bytes,
+            "check": self.check.as_dict(),
+            "contract": self.contract.as_dict(),
+            "snippets": [str(path) for path in self.snippets],
+        }
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ def export_net(
     net: Net, recipe: Recipe, run: Run, options: ExportOptions, say: Say = lambda _: None
 ) -> list[Exported]:
     """See `export`; for a module at hand, whose weights the run holds."""
+    require_loadable(options)
     graph = float_graph(net, options.output, options.rewrite)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
@@ -130,15 +141,18 @@ def export_net(
     written = []
     for kind in options.formats:
         path = folder / f"{stem}.{kind}"
-        write_atomic(path, write_tflite(graph) if kind == "tflite" else write_onnx(graph))
+        contract = contract_of(graph, run.name, recipe.data.classes, kind)
+        write_atomic(path, segmenter_file(graph, contract))
         check = check_file(path, graph, shown)
-        written.append(Exported(path, path.stat().st_size, check))
+        snippets = write_snippets(path, contract, options.target)
+        written.append(Exported(path, path.stat().st_size, check, contract, snippets))
     write_json(
         folder / f"{stem}.json",
         [asdict(options) | {"folder": None}, *(w.as_dict() for w in written)],
     )
     for each in written:
         require(each.check)
+        require_kept(each.path, options.target, static_rows(each.path, options.target))
     return written
 
 
@@ -149,6 +163,8 @@ def export_stem(recipe: Recipe, run: Run, options: ExportOptions) -> str:
         words.append(f"{options.interface}io")
     if options.output != "logits":
         words.append(options.output)
+    if options.target != "raw":
+        words.append(options.target)
     return "-".join(words if options.rewrite else [*words, "plain"])
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.runtime import load
-from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.price import price
@@ -29,6 +28,7 @@ from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predic
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import Split, pairs, split_note
 from mobileseg.workflow.advise import saves_no_time
+from mobileseg.workflow.consumer import file_size
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
 from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import (
@@ -90,8 +90,8 @@ def facts(
             "image_size": list(rung.spec.image_size),
             "params": rung.spec.params,
             "macs": rung.spec.macs,
-            "float32_bytes": len(write_tflite(graph)),
-            "int8_bytes": len(write_tflite(int8)),
+            "float32_bytes": file_size(graph, rung.run.name, rung.labels),
+            "int8_bytes": file_size(int8, rung.run.name, rung.labels),
             "estimated_ms": {profile.name: _estimates(graph, int8, profile) for profile in devices},
         }
         parent = next((r for r in rows if r["step"] == rung.parent), None)
@@ -185,7 +185,7 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
         report = run.report()
         if not isinstance(report.get("miou_percent"), float):
             raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
-        rungs.append(Rung(run.name, step, above, run.spec(), run, ""))
+        rungs.append(Rung(run.name, step, above, run.spec(), recipe.data.classes, run, ""))
         reports.append(report)
     devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
     graphs = (empty_graph(rung.spec) for rung in rungs)

@@ -23,6 +23,7 @@ class Rung:
     step: Step
     parent: str | None
     spec: NetSpec
+    labels: tuple[str, ...]
     run: Run
     # What everything that the rung's weights depend on hashes to.
     key: str
@@ -30,7 +31,8 @@ class Rung:
 
 def plan(recipe: Recipe, runs: Path) -> list[Rung]:
     """Return the recipe's rungs. Raises MobilesegError naming the step that does not work."""
-    base = zoo_net(recipe.net, recipe.image_size, len(recipe.data.classes), f"{recipe.name}: net")
+    labels = recipe.data.classes
+    base = zoo_net(recipe.net, recipe.image_size, len(labels), f"{recipe.name}: net")
     rungs: dict[str, Rung] = {}
     for step in recipe.step:
         parent = recipe.parent(step)
@@ -39,7 +41,7 @@ def plan(recipe: Recipe, runs: Path) -> list[Rung]:
         run = Run(ladder_folder(runs, recipe) / step.name)
         key = _key(recipe, step, spec, before.key if before else "")
         above = before.name if before else None
-        rungs[step.name] = Rung(step.name, step, above, spec, run, key)
+        rungs[step.name] = Rung(step.name, step, above, spec, labels, run, key)
     return list(rungs.values())
 
 

@@ -34,11 +34,11 @@ from mobileseg.reading.tflite.convolve import WEIGHTS
 from mobileseg.reading.tflite.fold import FOLDS, fold
 from mobileseg.reading.tflite.handlers import HANDLERS, OPTIONS
 
-_IDENTIFIER = b"TFL3"
+IDENTIFIER = b"TFL3"
 _CHANNELS_FIRST = (0, 3, 1, 2)
-_NAMES = {code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()}
+OPERATORS = {code: name for name, code in vars(fb.BuiltinOperator).items() if name.isupper()}
 _UNIONS = {code: name for name, code in vars(fb.BuiltinOptions).items() if isinstance(code, int)}
-_TYPES = {code: name for name, code in vars(fb.TensorType).items() if name.isupper()}
+TYPES = {code: name for name, code in vars(fb.TensorType).items() if name.isupper()}
 # What an activation can be; and what a constant can be, which may hold shapes and axes besides.
 _DTYPES: dict[str, DType] = {
     "FLOAT32": "float32",
@@ -83,7 +83,7 @@ class File:
         self.sketch = Sketch(self.buffer.where, ", ".join(sorted(HANDLERS)))
 
     def read(self) -> Reading:
-        model = self.buffer.root(_IDENTIFIER)
+        model = self.buffer.root(IDENTIFIER)
         bodies = model.tables(2)
         if not bodies:
             raise self.buffer.damaged("it holds no network")
@@ -119,7 +119,7 @@ class File:
 
     def _kind(self, code: Table) -> str:
         builtin = max(code.number(0, "b"), code.number(3, "i"))
-        name = _NAMES.get(builtin, f"operator {builtin}")
+        name = OPERATORS.get(builtin, f"operator {builtin}")
         return f"custom {printable(code.text(1))!r}" if name == "CUSTOM" else name
 
     def _declared(self, table: Table) -> _Declared:
@@ -130,7 +130,7 @@ class File:
         return _Declared(
             name,
             tuple(int(n) for n in table.vector(0, "<i4")),
-            _TYPES.get(kind, f"type {kind}"),
+            TYPES.get(kind, f"type {kind}"),
             table.number(2, "I"),
             self._quant(table.table(4), name),
         )

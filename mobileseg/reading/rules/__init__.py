@@ -1,0 +1,1 @@
+"""What consumers ask of a file; `targets.py` is the table."""
