@@ -1,0 +1,1 @@
+"""LiteRT.js and onnxruntime-web in headless Chromium, and their npm packages."""
