@@ -29,7 +29,7 @@ tests/test_architecture.py holds it:
   recipe.py     TOML to frozen dataclasses; every mistake listed, each with its place
   slim/         a spec to a smaller spec, and the parent's weights into it
   train/        data, augmentation, losses, metrics, the loop
-  quantize/     int8: rules per operator, calibration, repair, conversion
+  quantize/     int8: rules per operator, calibration, repair, conversion, training (qat/)
   export/       TFLite and ONNX writers, the real runtimes, the check of one by the other
   reading/      TFLite, ONNX and saved graphs, anybody's, to graphs; takes every file for hostile
   latency/      device profiles, price per operator, fit, measurement

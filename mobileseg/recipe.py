@@ -18,6 +18,7 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import shipped
 from mobileseg.nets.blocks import Side
 from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.quantize.qat.config import QatConfig
 from mobileseg.slim.steps import Actions
 from mobileseg.train.config import AugmentConfig, DataConfig, Seed, TrainConfig
 from mobileseg.validate import Table, parse
@@ -49,7 +50,8 @@ class Recipe(Table):
 
     net: a name of the zoo. image_size: (height, width) of the base. weights: a name in
     assets/weights, or the path of a .safetensors file beside the recipe. devices: the phones that
-    every rung is priced for; the first one judges.
+    every rung is priced for; the first one judges. qat: how every trained step is trained on as
+    int8; absent, none is.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Recipe(Table):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    qat: QatConfig | None = None
     step: Annotated[tuple[Step, ...], Len(1)]
 
     def __getitem__(self, name: str) -> Step:
@@ -82,6 +85,15 @@ class Recipe(Table):
         epochs = max(1, round(self.train.epochs * step.epochs_share))
         lr = self.train.lr if step.lr is None else step.lr
         return dataclasses.replace(self.train, epochs=epochs, lr=lr)
+
+    def with_changes(self, overrides: Sequence[str]) -> Recipe:
+        """Return the recipe with `key.key=value` over its own. Raises MobilesegError listing every
+        mistake.
+        """
+        table = self.as_dict()
+        for override in overrides:
+            _override(table, override)
+        return read_recipe_data(table, "--set")
 
     def with_data(self, root: Path | None) -> Recipe:
         """Return the recipe with another data.root, if one is given."""

@@ -65,7 +65,9 @@ def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]
             rows.append(("", [_band(each) for each in estimates]))
     rows.append(("inherited", [_share(step.get("inherited_share")) for step in steps]))
     rows += [
-        (label, [show(step.get(key)) for step in steps]) for key, (label, show) in _LADDER.items()
+        (label, [show(step.get(key)) for step in steps])
+        for key, (label, show) in _LADDER.items()
+        if key not in _SOMETIMES or any(key in step for step in steps)
     ]
     columns = [[cells[i] for _, cells in rows] for i in range(len(steps))]
     return [label for label, _ in rows], columns
@@ -178,6 +180,9 @@ def _fit_error(fit: Facts | None) -> str:
 _LADDER = {
     "miou_percent": ("mIoU float, %", _number),
     "miou_int8_percent": ("mIoU int8, %", _number),
+    "miou_qat_percent": ("mIoU int8, trained, %", _number),
     "change_parent_points": ("against from, points", _signed),
     "change_base_points": ("against base, points", _signed),
 }
+# Shown where a step has it.
+_SOMETIMES = {"miou_qat_percent"}

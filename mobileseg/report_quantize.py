@@ -24,6 +24,19 @@ def verdict_tables(verdict: Facts) -> list[Table]:
     return [table, _worst(verdict)]
 
 
+def qat_table(report: Facts) -> Table:
+    """Return float beside int8, by post-training quantization and as trained."""
+    before, after = report["post_training"], report["trained"]
+    title = f"{report['run']} on {after['float']['images']} pictures of {after['split']}, percent"
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for name in ("float", "int8, not trained", "int8, trained", "difference to float"):
+        table.add_column(name, justify="right")
+    for untrained, trained in zip(_figures(before), _figures(after), strict=True):
+        table.add_row(*untrained[:3], *trained[2:])
+    return table
+
+
 def verdict_line(verdict: Facts) -> str:
     """Return the verdict as one line."""
     drop, allowed = verdict["drop_points"], verdict["max_drop_points"]

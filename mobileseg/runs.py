@@ -2,11 +2,13 @@
 
 `runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `origin.json` (hashes of
 all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.safetensors`,
-`report.json`, `export/`, `latency/`, `quantize/`; `runs/NAME/report.json` the ladder's table.
+`report.json`, `export/`, `latency/`, `quantize/`, `qat/` (a training of its own, as int8);
+`runs/NAME/report.json` the ladder's table.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +57,10 @@ class Run:
     def quantize_folder(self) -> Path:
         return self.folder / "quantize"
 
+    @property
+    def qat(self) -> Qat:
+        return Qat(self.folder / "qat")
+
     def graph_path(self, precision: str, rewrite: bool = True) -> Path:
         """Where the graph of a file is kept, without weights."""
         plain = "" if rewrite else "-plain"
@@ -89,7 +95,12 @@ class Run:
         if self.begun() != origin:
             for path in (self.report_path, self.weights_path, self.checkpoint_path):
                 path.unlink(missing_ok=True)
-            for folder in (self.export_folder, self.latency_folder, self.quantize_folder):
+            for folder in (
+                self.export_folder,
+                self.latency_folder,
+                self.quantize_folder,
+                self.qat.folder,
+            ):
                 shutil.rmtree(folder, ignore_errors=True)
         write_json(self.folder / "recipe.json", recipe.as_dict())
         write_json(self.folder / "net.json", spec.as_dict())
@@ -107,6 +118,12 @@ class Run:
         write_json(self.report_path, report)
         self.checkpoint_path.unlink(missing_ok=True)
 
+    @property
+    def weights_digest(self) -> str:
+        """The weights' SHA-256: what was made of them names it."""
+        with self.weights_path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def load_weights(self) -> dict[str, Tensor]:
         """Read the weights. Raises MobilesegError where there are none or they are damaged."""
         return read_weights(self.weights_path)
@@ -114,6 +131,44 @@ class Run:
     def report(self) -> dict[str, Any]:
         """The step's figures, or nothing before it was finished."""
         return _table(self.report_path) if self.report_path.is_file() else {}
+
+
+@dataclass(frozen=True)
+class Qat:
+    """The folder of a run's quantization-aware training."""
+
+    folder: Path
+
+    @property
+    def graph_path(self) -> Path:
+        """The float graph with the trained constants."""
+        return self.folder / "graph.safetensors"
+
+    @property
+    def ranges_path(self) -> Path:
+        """Its ranges; written last, so that with them the result is whole."""
+        return self.folder / "ranges.json"
+
+    def begun(self) -> dict[str, Any]:
+        """What it is made of: the `origin` it was begun with, or nothing."""
+        path = self.folder / "origin.json"
+        return _table(path) if path.is_file() else {}
+
+    def begin(self, origin: Mapping[str, Any]) -> None:
+        """Write what it will be made of. What another origin made of it goes."""
+        if self.begun() != origin:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        write_json(self.folder / "origin.json", dict(origin))
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """Write the figures; with them it is done, and the checkpoint no longer needed."""
+        write_json(self.folder / "report.json", report)
+        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def report(self) -> dict[str, Any]:
+        """The figures, or nothing before it was finished."""
+        path = self.folder / "report.json"
+        return _table(path) if path.is_file() else {}
 
 
 def _table(path: Path) -> dict[str, Any]:

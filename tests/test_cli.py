@@ -18,6 +18,7 @@ VERBS = [
     ["export"],
     ["check"],
     ["quantize"],
+    ["qat"],
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],

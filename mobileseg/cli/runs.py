@@ -22,6 +22,7 @@ from mobileseg.cli.common import (
     show_snippets,
     width,
 )
+from mobileseg.cli.qat import Qat
 from mobileseg.cli.quantize import Images, MaxDrop, RepairBy, given
 
 app = typer.Typer()
@@ -105,6 +106,7 @@ def predict(
     model: Annotated[str, typer.Argument(help="A run, or an exported .tflite or .onnx file.")],
     pictures: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
+    qat: Qat = True,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +118,7 @@ def predict(
 
     done = []
     try:
-        for each in run_predict(model, pictures, out, runs):
+        for each in run_predict(model, pictures, out, runs, qat, say):
             done.append(each.as_dict())
             if not as_json:
                 print(f"{each.image.name}: {each.words()} -> {each.overlay}")
@@ -155,6 +157,7 @@ def export(
     images: Images = None,
     max_drop: MaxDrop = None,
     repair: RepairBy = None,
+    qat: Qat = True,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     runs: Runs = RUNS,
@@ -190,6 +193,7 @@ def export(
         folder=out,
         quantize=changes,
         target=target,
+        qat=qat,
     )
     found = find_run(run, runs)
     made = run_export(found, options, data, say)

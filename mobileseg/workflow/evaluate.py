@@ -31,6 +31,7 @@ from mobileseg.workflow.network import (
     graph_predict,
     load_net,
 )
+from mobileseg.workflow.trained import load_trained
 from mobileseg.workflow.verdict import Labels, agreements, recorded
 
 
@@ -58,7 +59,8 @@ def evaluate_run(
     """Score the float module, the int8 graph and the exported files on one split.
 
     The int8 graph is that of the files' export, of the default one or of the newest one, or else
-    calibrated now. files: those to score; by default all .tflite and .onnx files that the run has
+    calibrated now; beside it stands the one of quantization-aware training, if the run has one.
+    files: those to score; by default all .tflite and .onnx files that the run has
     exported with logits. Raises MobilesegError where data or files do not fit.
     """
     recipe, net = run.recipe().with_data(data), load_net(run)
@@ -72,6 +74,9 @@ def evaluate_run(
         ("float", module_predict(net)),
         ("int8 graph", graph_predict(int8)),
     ]
+    trained = load_trained(run)
+    if trained is not None:
+        executors.append(("qat graph", graph_predict(trained.int8().graph)))
     for path in files or sorted(_exports(run)):
         runner = load(path)
         if runner.image_size != size:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import torch
 
-from mobileseg.errors import GateError
+from mobileseg.errors import GateError, MobilesegError
 from mobileseg.export.check import Check, check_file, require
 from mobileseg.export.contract import Contract, Target, contract_of
 from mobileseg.export.runtime import load, pixels_as
@@ -35,6 +35,7 @@ from mobileseg.workflow.int8 import (
 )
 from mobileseg.workflow.network import Output, Pictures, file_predict, float_graph, load_net
 from mobileseg.workflow.sensitivity import blamed
+from mobileseg.workflow.trained import Trained, load_trained
 from mobileseg.workflow.verdict import Judge, Verdict
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
@@ -52,7 +53,11 @@ _CHECK_IMAGES = 8
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What file is wished for; `quantize`: keys in the place of the recipe's [quantize]."""
+    """What file is wished for.
+
+    quantize: keys in the place of the recipe's [quantize]. qat: whether an int8 file is of the
+    run's quantization-aware training, where there is one.
+    """
 
     precision: Precision = "int8"
     formats: tuple[Format, ...] = ("tflite",)
@@ -62,6 +67,7 @@ class ExportOptions:
     folder: Path | None = None
     quantize: Mapping[str, Any] = field(default_factory=dict)
     target: Target = "raw"
+    qat: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,8 @@ def export(
     verdict = judge.verdict(file_predict(load(files[0].path, trusted=True)), config.max_drop)
     if not verdict.passed:
         say("int8 loses too much; looking for the layers to blame")
-        made, _ = as_recipe_says(float_graph(net), recipe, config)
+        trained = _trained(run, options)
+        made = trained.int8() if trained else as_recipe_says(float_graph(net), recipe, config)[0]
         verdict = replace(verdict, blamed=blamed(made, judge))
     return Exports(files, verdict)
 
@@ -128,8 +135,13 @@ def export_net(
     graph = float_graph(net, options.output, options.rewrite)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
-    folder, stem = options.folder or run.export_folder, export_stem(recipe, run, options)
-    if options.precision == "int8":
+    trained = _trained(run, options)
+    folder = options.folder or run.export_folder
+    stem = export_stem(recipe, run, options, trained is not None)
+    if trained is not None:
+        say(f"{run.name}: int8 as trained (mobileseg qat); --no-qat leaves that out")
+        graph = trained.int8(options.output, options.interface).graph
+    elif options.precision == "int8":
         config = wished(recipe, options.quantize)
         made, seen = as_recipe_says(graph, recipe, config, options.interface)
         if "images" in options.quantize and len(seen.pairs) < config.images:
@@ -156,9 +168,30 @@ def export_net(
     return written
 
 
-def export_stem(recipe: Recipe, run: Run, options: ExportOptions) -> str:
-    """Return the file's name: what is not the default is said in it, so no file hides another."""
-    words = [recipe.name, run.folder.name, options.precision]
+def _trained(run: Run, options: ExportOptions) -> Trained | None:
+    """Return the run's result of training as int8, if it is wished for and there.
+
+    Raises MobilesegError where it cannot be what else is wished for.
+    """
+    trained = load_trained(run) if options.qat and options.precision == "int8" else None
+    if trained is None:
+        return None
+    others = [f"--{key.replace('_', '-')}" for key in options.quantize if key != "max_drop"]
+    others += [] if options.rewrite else ["--no-rewrite"]
+    if others:
+        raise MobilesegError(
+            f"{run.name}: was trained as the int8 graph that it is, which {', '.join(others)} "
+            "would change; leave it out, or the training with --no-qat"
+        )
+    return trained
+
+
+def export_stem(recipe: Recipe, run: Run, options: ExportOptions, trained: bool = False) -> str:
+    """Return the file's name: what is not the default is said in it, so no file hides another.
+
+    trained: by quantization-aware training.
+    """
+    words = [recipe.name, run.folder.name, *(["qat"] if trained else []), options.precision]
     if options.precision == "int8" and options.interface != "uint8":
         words.append(f"{options.interface}io")
     if options.output != "logits":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,12 +96,12 @@ def write_calibration(
     graph = path.with_name(path.name.replace(".calibration.json", ".graph.safetensors"))
     graph.unlink(missing_ok=True)
     if made.repaired:
-        save_graph(made.graph, graph, source=str(_weights_digest(run)))
+        save_graph(made.graph, graph, source=run.weights_digest)
     manifest = {
         "graph": graph.name if made.repaired else None,
         "split": "train",
         "seed": recipe.seed,
-        "weights_sha256": _weights_digest(run),
+        "weights_sha256": run.weights_digest,
         "images": [str(pair.image) for pair in seen.pairs],
         "ranges": {name: list(span) for name, span in made.ranges.items()},
     }
@@ -122,18 +121,10 @@ def read_int8(path: Path, run: Run, graph: Graph) -> Graph | None:
         }
     except (KeyError, TypeError, ValueError, AttributeError):
         raise MobilesegError(f"{path}: is no calibration; export again") from None
-    if digest != _weights_digest(run):
+    if digest != run.weights_digest:
         return None
     if manifest.get("graph"):
         return load_graph(path.with_name(Path(manifest["graph"]).name), str(digest))
     if not ranges.keys() >= {n.output for n in graph.nodes}:
         return None
     return quantize(graph, ranges)
-
-
-def _weights_digest(run: Run) -> str | None:
-    """Ranges are those of certain weights: trained again, a run needs others."""
-    if not run.trained:
-        return None
-    with run.weights_path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

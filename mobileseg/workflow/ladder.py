@@ -39,6 +39,7 @@ from mobileseg.workflow.network import (
     with_weights,
 )
 from mobileseg.workflow.plan import Rung, plan
+from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
 from mobileseg.workflow.structure import keep_graphs
 
 if TYPE_CHECKING:
@@ -142,13 +143,14 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         row.update({**report, **row})
         if rung in chosen and rung.run.trained:
             keep_graphs(rung.run, rung.spec)
+            row.update(_trained_on(recipe, rung, options, say))
     _compare(rows)
     last = chosen[-1]
     if last.run.trained:
         net = with_weights(last.spec, last.run.load_weights(), str(last.run.weights_path))
         say(f"{last.step.name}: exporting int8 TFLite and ONNX")
         wish = ExportOptions(formats=("tflite", "onnx"))
-        exported = export_net(net, recipe, last.run, wish)
+        exported = export_net(net, recipe, last.run, wish, say)
     ladder = {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest(),
@@ -192,6 +194,8 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
     rows = facts(rungs, graphs, [device(name) for name in devices])
     for row, report in zip(rows, reports, strict=True):
         row.update({**report, **row})
+    for rung, row in zip(rungs, rows, strict=True):
+        row.update(qat_figures(rung.run.qat.report()))
     _compare(rows)
     return rows
 
@@ -367,7 +371,7 @@ def _train(
 
 def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any]:
     """Return float and int8 figures: the module's, and the int8 file's in its runtime."""
-    exported = export_net(net, recipe, run, ExportOptions())[0]
+    exported = export_net(net, recipe, run, ExportOptions(qat=False))[0]
     scores = evaluate(module_predict(net), evalset)
     int8 = evaluate(file_predict(load(exported.path)), evalset)
     return {
@@ -377,6 +381,14 @@ def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any
         "int8": int8.as_dict(),
         "int8_check": exported.check.as_dict(),
     }
+
+
+def _trained_on(recipe: Recipe, rung: Rung, options: SlimOptions, say: Say) -> dict[str, Any]:
+    """Return the figures of the rung trained as int8: now, if the recipe says so, or before."""
+    if recipe.qat is None:
+        return qat_figures(rung.run.qat.report())
+    wish = QatOptions(options.device, options.restart, options.progress)
+    return qat_figures(train_int8(rung.run, recipe, wish, say))
 
 
 def _percent(scores: Scores) -> float:

@@ -67,7 +67,7 @@ def with_weights(spec: NetSpec, state: Mapping[str, Tensor], where: str) -> Net:
 def float_graph(net: Net, output: Output = "logits", rewrite: bool = True) -> Graph:
     """Return the float graph that files are written from."""
     graph = normalise(trace(net, net.spec.image_size))
-    graph = _with_output(graph, output)
+    graph = with_output(graph, output)
     return run_passes(graph, (*(REWRITES if rewrite else ()), *FOR_TFLITE, *FINISH))
 
 
@@ -81,7 +81,8 @@ def as_int8(graph: Graph) -> Graph:
     return quantize(graph, dict.fromkeys(graph.tensors, (-1.0, 1.0)))
 
 
-def _with_output(graph: Graph, output: Output) -> Graph:
+def with_output(graph: Graph, output: Output) -> Graph:
+    """Return the graph of logits with a head that says what `output` names."""
     if output == "logits":
         return graph
     op, name = _HEADS[output]

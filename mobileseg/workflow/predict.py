@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from mobileseg.nets.module import Net
 from mobileseg.runs import find_run
 from mobileseg.train.evaluate import labels_at, module_predict
 from mobileseg.train.pictures import IMAGES, read_image, resize_image
-from mobileseg.workflow.network import Pictures, Predict, file_predict, load_net
+from mobileseg.workflow.network import (
+    Pictures,
+    Predict,
+    file_predict,
+    graph_predict,
+    load_net,
+)
+from mobileseg.workflow.trained import load_trained
 
 # The picture shows through the class's colour.
 _TINT = 0.5
@@ -45,15 +52,23 @@ class Predicted:
         return {key: str(path) for key, path in files.items()} | {"shares": self.shares}
 
 
-def predict(model: str, given: Path, out: Path | None, runs: Path) -> Iterator[Predicted]:
+def predict(
+    model: str,
+    given: Path,
+    out: Path | None,
+    runs: Path,
+    qat: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Predicted]:
     """Yield each picture's mask (class numbers, with a palette) and overlay, both PNG.
 
     model: a run, or a .tflite or .onnx file. given: a picture, or a folder of them. out: by
-    default the run's folder `predict`; a file by itself needs one. Raises MobilesegError before
+    default the run's folder `predict`; a file by itself needs one. qat: whether a run that was
+    trained as int8 predicts as that int8 graph. Raises MobilesegError before
     anything is written where two results would have one name, and after the last picture where
     some could not be read.
     """
-    run_predict, size, default = _executor(model, runs)
+    run_predict, size, default = _executor(model, runs, qat, say)
     folder = out or default
     if folder is None:
         raise MobilesegError(f"{model}: belongs to no run; say where to write with --out")
@@ -72,14 +87,21 @@ def predict(model: str, given: Path, out: Path | None, runs: Path) -> Iterator[P
         raise MobilesegError("\n".join(unread))
 
 
-def _executor(model: str, runs: Path) -> tuple[Predict, tuple[int, int], Path | None]:
+def _executor(
+    model: str, runs: Path, qat: bool, say: Callable[[str], None]
+) -> tuple[Predict, tuple[int, int], Path | None]:
     path = Path(model)
     if path.suffix in {".tflite", ".onnx"}:
         runner = load(path)
         return file_predict(runner), runner.image_size, None
     run = find_run(model, runs)
+    folder = run.folder / "predict"
+    trained = load_trained(run) if qat else None
+    if trained is not None:
+        say(f"{run.name}: int8 as trained (mobileseg qat); --no-qat takes the float net")
+        return graph_predict(trained.int8().graph), run.spec().image_size, folder
     net: Net = load_net(run)
-    return module_predict(net), net.spec.image_size, run.folder / "predict"
+    return module_predict(net), net.spec.image_size, folder
 
 
 def _pictures(given: Path) -> list[Path]:

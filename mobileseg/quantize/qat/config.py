@@ -17,12 +17,13 @@ class QatConfig(Table):
     lr: the share of its channel's largest weight, of its output's range or of a range's end that
     an update moves a number by, at most. ranges: "learned" by gradient, or the "moving_average" of
     what training shows, frozen for the second half. distill: weight of the divergence from the
-    float net's probabilities, beside the loss of [train].
+    float net's probabilities, beside the loss of [train]. ema: of weights and ranges. max_drop:
+    points of class-mean mIoU that the result may lose against the float net.
     """
 
     epochs: Annotated[int, Gt(0), Le(100_000)] = 5
     lr: Annotated[float, Gt(0), Lt(1)] = 1e-3
     ranges: Literal["learned", "moving_average"] = "learned"
     distill: Annotated[float, Ge(0)] = 1.0
-    # Of the weights and ranges over updates; 0 = off.
     ema: Annotated[float, Ge(0), Lt(1)] = 0.98
+    max_drop: Annotated[float, Gt(-100), Le(100)] = 0.2

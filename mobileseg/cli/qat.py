@@ -1,0 +1,52 @@
+"""`mobileseg qat`: train a network on as the int8 graph that ships."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mobileseg.cli.common import RUNS, Data, Json, RunArg, Runs, Set, say, show
+
+app = typer.Typer()
+
+Qat = Annotated[
+    bool,
+    typer.Option("--qat/--no-qat", help="Use what mobileseg qat made of the run, if it did."),
+]
+
+
+@app.command()
+def qat(
+    run: RunArg,
+    overrides: Set = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--restart",
+            help="Go on where a training broke off; or make anew what other settings made.",
+        ),
+    ] = True,
+    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    data: Data = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Train a trained run on as int8: quantization-aware training of the very graph that ships.
+
+    Settings are those of the recipe's [qat]. export, eval, predict and slim use the result. Exits
+    with 3 where it loses more than qat.max_drop points against the float net.
+
+    Example: mobileseg qat portrait/final --set qat.epochs=10
+    """
+    from mobileseg.report_quantize import qat_table, verdict_line, verdict_tables
+    from mobileseg.runs import find_run
+    from mobileseg.workflow.qat import QatOptions, require, train_int8
+
+    found = find_run(run, runs)
+    recipe = found.recipe().with_changes(overrides or []).with_data(data)
+    done = train_int8(found, recipe, QatOptions(compute, not resume), say)
+    show(done, [qat_table(done), *verdict_tables(done["trained"])[1:]], as_json)
+    say(verdict_line(done["trained"]))
+    say(f"wrote {found.qat.folder} and {done['file']['path']}")
+    require(done)
