@@ -25,7 +25,7 @@ tests/test_architecture.py holds it:
   runs.py       a run's folder and the name of every file in it
   report.py     facts about networks as tables; report_latency.py: about a priced one;
                 report_check.py: about a file and its consumer's rules;
-                report_quantize.py: about what int8 costs
+                report_quantize.py: about what int8 costs; report_memory.py: about passes and memory
   recipe.py     TOML to frozen dataclasses; every mistake listed, each with its place
   slim/         a spec to a smaller spec, and the parent's weights into it
   train/        data, augmentation, losses, metrics, the loop

@@ -26,7 +26,9 @@ PACKAGE = Path(mobileseg.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"workflow"}),
-    frozenset({"runs", "report", "report_latency", "report_check", "report_quantize"}),
+    frozenset(
+        {"runs", "report", "report_latency", "report_check", "report_quantize", "report_memory"}
+    ),
     frozenset({"recipe"}),
     frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),
     frozenset({"nets", "graph"}),

@@ -158,6 +158,15 @@ def export(
     max_drop: MaxDrop = None,
     repair: RepairBy = None,
     qat: Qat = True,
+    memory_plan: Annotated[
+        bool, typer.Option("--memory-plan", help="Write into .tflite where each activation lies.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each pass does: nodes, memory, time here.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Folder to write a picture of the memory to.")
+    ] = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     runs: Runs = RUNS,
@@ -166,8 +175,11 @@ def export(
     """Write the files a phone loads and check each in its real runtime.
 
     Example: mobileseg export portrait/final --int8
+
+    Example: mobileseg export portrait/final --int8 --explain --plot pictures
     """
     from mobileseg.report import exports_table
+    from mobileseg.report_memory import explain_tables
     from mobileseg.report_quantize import verdict_line, verdict_tables
     from mobileseg.runs import find_run
     from mobileseg.workflow.export import ExportOptions
@@ -184,6 +196,8 @@ def export(
     if chosen != "int8" and changes:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise typer.BadParameter(f"{flags}: of int8 files; this one is {chosen}")
+    if memory_plan and form == "onnx":
+        raise typer.BadParameter("--memory-plan: is of .tflite files; leave it out")
     options = ExportOptions(
         precision=chosen,
         formats=("tflite", "onnx") if form == "both" else (form,),
@@ -191,6 +205,9 @@ def export(
         output=output,
         rewrite=rewrite,
         folder=out,
+        memory_plan=memory_plan,
+        explain=explain,
+        plot=plot,
         quantize=changes,
         target=target,
         qat=qat,
@@ -200,7 +217,10 @@ def export(
     files = [each.as_dict() for each in made.files]
     verdict = made.verdict.as_dict() if made.verdict else None
     tables = [exports_table(files), *(verdict_tables(verdict) if verdict else [])]
-    show({"run": found.name, "files": files, "verdict": verdict}, tables, as_json)
+    if made.explained:
+        tables += explain_tables(made.explained)
+    done = {"run": found.name, "files": files, "verdict": verdict, "explained": made.explained}
+    show(done, tables, as_json)
     if not as_json:
         for each in files:
             show_snippets(each["snippets"])

@@ -48,15 +48,16 @@ class Plan:
 def live_ranges(graph: Graph, in_place: bool = False) -> tuple[Buffer, ...]:
     """Return the graph's activations as buffers, in the order in which they are first used.
 
-    The input is there from the first node on, an output until the last. in_place: an operator of
-    `IN_PLACE` writes over an input of its own size that no later node reads.
+    The input is there from the first node on, an output until the last. What is made of constants
+    alone (weights that are stored small) is none: it stays from one run to the next. in_place: an
+    operator of `IN_PLACE` writes over an input of its own size that no later node reads.
     """
     index = {node.output: i for i, node in enumerate(graph.nodes)}
     end = max(len(graph.nodes) - 1, 0)
+    made = (node.output for node in graph.nodes if graph.activations(node))
     alone: dict[str, Buffer] = {}
-    for name, tensor in graph.tensors.items():
-        if tensor.data is not None:
-            continue
+    for name in (*graph.inputs, *made):
+        tensor = graph[name]
         first = index.get(name, 0)
         last = max((index[node.output] for node in graph.consumers[name]), default=first)
         alone[name] = Buffer((name,), tensor.nbytes, first, end if name in graph.outputs else last)

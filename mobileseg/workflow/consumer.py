@@ -14,6 +14,7 @@ from mobileseg.export.snippets import kotlin_snippet, python_snippet
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic
 from mobileseg.graph.ir import Graph
+from mobileseg.graph.memory import plan
 
 if TYPE_CHECKING:
     from mobileseg.workflow.export import ExportOptions
@@ -35,11 +36,12 @@ def require_loadable(options: ExportOptions) -> None:
         raise MobilesegError("\n".join(problems))
 
 
-def segmenter_file(graph: Graph, contract: Contract) -> bytes:
-    """Return the graph's file with its contract inside."""
+def segmenter_file(graph: Graph, contract: Contract, memory_plan: bool = False) -> bytes:
+    """Return the graph's file with its contract inside; a .tflite file's plan of memory, too."""
     if contract.form == "onnx":
         return write_onnx(graph, "\n".join(contract.lines()))
-    data = write_tflite(graph, {NAME: metadata(contract)})
+    offsets = plan(graph).offsets if memory_plan else None
+    data = write_tflite(graph, {NAME: metadata(contract)}, offsets)
     return with_labels(data, contract.labels)
 
 

@@ -21,11 +21,13 @@ from mobileseg.graph.passes import float16_weights
 from mobileseg.nets.module import Net
 from mobileseg.quantize.edges import Interface
 from mobileseg.recipe import Recipe
+from mobileseg.report_memory import memory_picture
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.check import require_kept, static_rows
 from mobileseg.workflow.consumer import require_loadable, segmenter_file, write_snippets
+from mobileseg.workflow.explain import explain
 from mobileseg.workflow.int8 import (
     as_recipe_says,
     calibration_path,
@@ -56,7 +58,9 @@ class ExportOptions:
     """What file is wished for.
 
     quantize: keys in the place of the recipe's [quantize]. qat: whether an int8 file is of the
-    run's quantization-aware training, where there is one.
+    run's quantization-aware training, where there is one. memory_plan: whether a .tflite file says
+    where its activations lie. explain: whether to say what every pass does and where the memory
+    goes; plot: folder for a picture of the memory.
     """
 
     precision: Precision = "int8"
@@ -65,6 +69,9 @@ class ExportOptions:
     output: Output = "logits"
     rewrite: bool = True
     folder: Path | None = None
+    memory_plan: bool = False
+    explain: bool = False
+    plot: Path | None = None
     quantize: Mapping[str, Any] = field(default_factory=dict)
     target: Target = "raw"
     qat: bool = True
@@ -72,13 +79,14 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exported:
-    """A written and checked file, and the code beside it that uses it."""
+    """A written and checked file, the graph it says, and the code beside it that uses it."""
 
     path: Path
     bytes: int
     check: Check
     contract: Contract
     snippets: tuple[Path, ...]
+    graph: Graph = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -93,10 +101,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class Exports:
-    """What an export wrote; of int8 files with the verdict on them."""
+    """What an export wrote; of int8 files with the verdict on them; explained where asked for."""
 
     files: list[Exported]
     verdict: Verdict | None
+    explained: dict[str, Any] | None = None
 
 
 def export(
@@ -109,8 +118,9 @@ def export(
     """
     net, recipe = load_net(run), run.recipe().with_data(data)
     files = export_net(net, recipe, run, options, say)
+    explained = _explained(net, files[0].graph, run, options, say)
     if options.precision != "int8":
-        return Exports(files, None)
+        return Exports(files, None, explained)
     judge, config = judge_of(net, recipe), wished(recipe, options.quantize)
     verdict = judge.verdict(file_predict(load(files[0].path, trusted=True)), config.max_drop)
     if not verdict.passed:
@@ -118,7 +128,20 @@ def export(
         trained = _trained(run, options)
         made = trained.int8() if trained else as_recipe_says(float_graph(net), recipe, config)[0]
         verdict = replace(verdict, blamed=blamed(made, judge))
-    return Exports(files, verdict)
+    return Exports(files, verdict, explained)
+
+
+def _explained(
+    net: Net, graph: Graph, run: Run, options: ExportOptions, say: Say
+) -> dict[str, Any] | None:
+    found = None
+    if options.explain:
+        found = explain(net, graph, options.output, options.rewrite, say)
+    if options.plot is not None:
+        title = f"{run.name} {options.precision}"
+        path = options.plot / f"{title.replace('/', '-').replace(' ', '-')}-memory.png"
+        found = (found or {}) | {"picture": str(memory_picture(graph, title, path))}
+    return found
 
 
 def judge_of(net: Net, recipe: Recipe, split: Split = "val") -> Judge:
@@ -154,13 +177,13 @@ def export_net(
     for kind in options.formats:
         path = folder / f"{stem}.{kind}"
         contract = contract_of(graph, run.name, recipe.data.classes, kind)
-        write_atomic(path, segmenter_file(graph, contract))
+        write_atomic(path, segmenter_file(graph, contract, options.memory_plan))
         check = check_file(path, graph, shown)
         snippets = write_snippets(path, contract, options.target)
-        written.append(Exported(path, path.stat().st_size, check, contract, snippets))
+        written.append(Exported(path, path.stat().st_size, check, contract, snippets, graph))
     write_json(
         folder / f"{stem}.json",
-        [asdict(options) | {"folder": None}, *(w.as_dict() for w in written)],
+        [asdict(options) | {"folder": None, "plot": None}, *(w.as_dict() for w in written)],
     )
     for each in written:
         require(each.check)
@@ -198,6 +221,8 @@ def export_stem(recipe: Recipe, run: Run, options: ExportOptions, trained: bool 
         words.append(options.output)
     if options.target != "raw":
         words.append(options.target)
+    if options.memory_plan:
+        words.append("planned")
     return "-".join(words if options.rewrite else [*words, "plain"])
 
 

@@ -16,7 +16,7 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.passes import FINISH, FOR_TFLITE, REWRITES, normalise, run_passes
+from mobileseg.graph.passes import FINISH, FOR_TFLITE, NORMALISE, REWRITES, Pass, run_passes
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec
@@ -66,9 +66,18 @@ def with_weights(spec: NetSpec, state: Mapping[str, Tensor], where: str) -> Net:
 
 def float_graph(net: Net, output: Output = "logits", rewrite: bool = True) -> Graph:
     """Return the float graph that files are written from."""
-    graph = normalise(trace(net, net.spec.image_size))
-    graph = with_output(graph, output)
-    return run_passes(graph, (*(REWRITES if rewrite else ()), *FOR_TFLITE, *FINISH))
+    return run_passes(trace(net, net.spec.image_size), float_passes(output, rewrite))
+
+
+def float_passes(output: Output = "logits", rewrite: bool = True) -> tuple[Pass, ...]:
+    """Return the passes that make a traced network the float graph of a file, in order."""
+
+    def output_head(graph: Graph) -> Graph:
+        """Add what a pixel of the output is to say."""
+        return with_output(graph, output)
+
+    rewrites = REWRITES if rewrite else ()
+    return (*NORMALISE, output_head, *rewrites, *FOR_TFLITE, *FINISH)
 
 
 def empty_graph(spec: NetSpec, rewrite: bool = True) -> Graph:

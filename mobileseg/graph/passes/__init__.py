@@ -28,7 +28,12 @@ from mobileseg.graph.passes.lower import (
 )
 from mobileseg.graph.passes.order import order_for_memory
 from mobileseg.graph.passes.rewrite import REWRITES, deconv_to_conv, float16_weights
-from mobileseg.graph.passes.scale import batch_norm_as_conv, fold_batch_norm, fold_scale
+from mobileseg.graph.passes.scale import (
+    batch_norm_as_conv,
+    batch_norm_as_products,
+    fold_batch_norm,
+    fold_scale,
+)
 
 FINISH: tuple[Pass, ...] = (merge_twins, order_for_memory)
 
@@ -40,6 +45,7 @@ __all__ = [
     "REWRITES",
     "Pass",
     "batch_norm_as_conv",
+    "batch_norm_as_products",
     "deconv_to_conv",
     "explicit_bias",
     "explicit_crop",

@@ -67,6 +67,26 @@ def batch_norm_as_conv(graph: Graph) -> Graph:
     return draft.finish()
 
 
+def batch_norm_as_products(graph: Graph) -> Graph:
+    """Say batch norm by products and sums, as a file that folds nothing would.
+
+    Before: `y = BatchNorm x gamma beta mean variance`. After: `s = Mul x c; y = Add s d`.
+    """
+    draft = Draft(graph)
+    for node in graph.nodes:
+        if not isinstance(node.op, BatchNorm):
+            draft.nodes.append(node)
+            continue
+        found, scaled = _batch_norm(draft, node), f"{node.output}.scaled"
+        factor, shift = (
+            draft.constant(f"{node.output}.{name}", _float32(values).reshape(1, -1, 1, 1))
+            for name, values in (("factor", found.factor), ("shift", found.shift))
+        )
+        draft.nodes.append(Node(Mul(), (node.inputs[0], factor), scaled, node.layer))
+        draft.nodes.append(replace(node, op=Add(), inputs=(scaled, shift)))
+    return draft.finish()
+
+
 @dataclass(frozen=True)
 class _Affine:
     """`activation(factor * x + shift)`, both `(C,)` or `(1,)`. shifts: whether there is a shift."""
