@@ -36,10 +36,12 @@ class Trained:
 
 def origin_of(run: Run, recipe: Recipe, config: QatConfig) -> dict[str, Any]:
     """Return all that the result is made of, as plain JSON."""
-    plain = recipe.as_dict()
-    plain["data"].pop("root")
-    said = {key: plain[key] for key in ("seed", "data", "augment", "train", "quantize")}
-    return {"weights_sha256": run.weights_digest, "qat": asdict(config), **said}
+    plain = recipe.as_dict() | {"qat": asdict(config)}
+    said = {key: plain[key] for key in ("seed", "data", "augment", "train", "quantize", "qat")}
+    # Where the pictures lie and what is asked of the result do not change it.
+    for key, word in (("data", "root"), ("quantize", "max_drop"), ("qat", "max_drop")):
+        said[key].pop(word)
+    return {"weights_sha256": run.weights_digest, **said}
 
 
 def save_trained(run: Run, trained: Trained, origin: Mapping[str, Any]) -> None:
