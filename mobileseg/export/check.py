@@ -44,6 +44,8 @@ _ONNX_FLOAT: Mapping[str, tuple[str, ...]] = {
     "ConvTranspose": ("ConvTranspose",),
     "Resize": ("Resize",),
     "Pad": ("Pad",),
+    # One tensor joined to itself: the runtime gives only the first of its uses an int8 kernel.
+    "DepthToSpace": ("Concat",),
     "HardSigmoid": ("HardSigmoid",),
     "HardSwish": ("HardSwish", "HardSigmoid", "Mul"),
     # Before a layer that was kept in float (`onnx._dequantize`), and what its layout costs.

@@ -2,8 +2,8 @@
 
 Integer values travel as float32 tensors, which hold them exactly. A convolution's sum is exact;
 it is scaled in float32 and rounded half to even, as XNNPACK does, so it should agree to the bit.
-Where runtimes differ among themselves (add, mul, softmax: fixed-point shortcuts) we compute the
-exact real value and round it once: then they differ from us by at most one step.
+Where runtimes differ among themselves (mul, softmax: fixed-point shortcuts) we compute the exact
+real value and round it once: then they differ from us by at most one step.
 Source: XNNPACK, src/qs8-requantization (fp32); TFLite 8-bit quantization specification.
 """
 
@@ -175,6 +175,22 @@ def _requantize(step: Step, total: Tensor) -> Tensor:
     return torch.clamp(steps + out.zero_point, *step.limits())
 
 
+def _add(step: Step) -> Tensor:
+    """Sum in XNNPACK's fixed point: multipliers of 20 bits, one shift, half rounded up.
+
+    Deep residual networks would carry a step's difference on, from sum to sum.
+    Source: XNNPACK, src/microparams-init.c (xnn_init_qs8_add_minmax_scalar_params).
+    """
+    out = quant_of(step.out)
+    scale = np.float32(out.scale[0])
+    ratios = [np.float32(np.float32(step.quant(i).scale[0]) / scale) for i in (0, 1)]
+    shift = 20 - (int(np.frexp(max(ratios))[1]) - 1)
+    a, b = (np.rint(np.ldexp(np.float64(ratio), shift)) for ratio in ratios)
+    total = step.centred(0).double() * a + step.centred(1).double() * b
+    steps = torch.floor(total / 2.0**shift + 0.5) + out.zero_point
+    return torch.clamp(steps, *step.limits()).float()
+
+
 def _concat(step: Step) -> Tensor:
     return torch.cat([step.steps(i) for i in range(len(step.node.inputs))], dim=1)
 
@@ -242,7 +258,7 @@ INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.ConvTranspose2d: _deconv,
     ops.Activation: lambda s: s.store(activate(s.real(), s.op.function)),
     ops.Neg: lambda s: s.store(-s.real()),
-    ops.Add: lambda s: s.store(s.real(0) + s.real(1)),
+    ops.Add: _add,
     ops.Mul: lambda s: s.store(s.real(0) * s.real(1)),
     ops.Concat: _concat,
     ops.Pad: _pad,

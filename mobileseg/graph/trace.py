@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -270,11 +270,29 @@ def _unary(op: ops.Op) -> Callable[..., str]:
 
 def _binary(op: ops.Op) -> Callable[[Call], str]:
     def emit(call: Call) -> str:
-        if not all(isinstance(arg, str) for arg in call.args[:2]):
-            raise MobilesegError(f"{call.layer}: {op.kind} of a tensor and a number")
-        return call.emit(op, call.args[:2])
+        # A constant stands second in the graph: both operators allow it.
+        names = sorted((_operand(call, arg) for arg in call.args[:2]), key=_is_constant(call))
+        return call.emit(op, names)
 
     return emit
+
+
+def _operand(call: Call, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return call.constant("number", torch.full((1, 1, 1, 1), float(value)))
+
+
+def _is_constant(call: Call) -> Callable[[str], bool]:
+    return lambda name: call.tracer.tensors[name].data is not None
+
+
+def _difference(call: Call) -> str:
+    first, second = call.args[:2]
+    if not isinstance(second, str):
+        return _binary(ops.Add())(replace(call, args=(first, -second)))
+    minus = call.emit(ops.Neg(), [second])
+    return _binary(ops.Add())(replace(call, args=(first, minus)))
 
 
 ModuleHandler: TypeAlias = Callable[[Call, Any], Any]
@@ -304,9 +322,11 @@ MODULES: dict[type[nn.Module], ModuleHandler] = {
 FUNCTIONS: dict[Any, FunctionHandler] = {
     operator.add: _binary(ops.Add()),
     operator.mul: _binary(ops.Mul()),
+    operator.sub: _difference,
     operator.neg: _unary(ops.Neg()),
     torch.add: _binary(ops.Add()),
     torch.mul: _binary(ops.Mul()),
+    torch.sub: _difference,
     torch.neg: _unary(ops.Neg()),
     torch.cat: _cat,
     torch.relu: _RELU,

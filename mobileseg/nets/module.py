@@ -26,6 +26,7 @@ from mobileseg.nets.blocks import (
     Separable,
     Size,
     Sum,
+    Unpool,
     Upsample,
     same_pads,
 )
@@ -37,12 +38,14 @@ B = TypeVar("B", bound=Block)
 class Net(nn.Module):
     """A spec at work: float images `(N, 3, H, W)`, (pixel - 128) / 128, to logits `(N, C, h, w)`.
 
-    h and w are the last block's; a network of ours ends at the image's own size.
+    h and w are the last block's; a network of ours ends at the image's own size. Auxiliary heads
+    are computed in train mode only, for whoever watches them.
     """
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.live = spec.live()
         sizes = spec.shapes()
         for block in spec.concrete():
             if hasattr(self, block.name):
@@ -56,6 +59,8 @@ class Net(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         values = {IMAGE: image}
         for block in self.spec.blocks:
+            if not self.training and block.name not in self.live:
+                continue
             layer = self.get_submodule(block.name)
             values[block.name] = layer(*(values[name] for name in block.inputs))
         return values[self.spec.blocks[-1].name]
@@ -240,6 +245,18 @@ class JoinLayer(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+class UnpoolLayer(nn.Module):
+    """See `blocks.Unpool`."""
+
+    def __init__(self, block: Unpool) -> None:
+        super().__init__()
+        self.sharpness = block.sharpness
+
+    def forward(self, x: Tensor, source: Tensor, pooled: Tensor) -> Tensor:
+        below = source - F.interpolate(pooled, scale_factor=2, mode="nearest")
+        return F.interpolate(x, scale_factor=2, mode="nearest") * F.relu(below * self.sharpness + 1)
+
+
 class UpsampleLayer(nn.Module):
     """See `blocks.Upsample`."""
 
@@ -288,6 +305,7 @@ BUILDERS: dict[type[Block], Callable[[Block, Sequence[Size]], nn.Module]] = {
     Join: lambda *_: JoinLayer(),
     Activate: _takes(Activate, lambda block, _: _activation(block.activation)),
     Pool: _takes(Pool, _pool),
+    Unpool: _takes(Unpool, lambda block, _: UnpoolLayer(block)),
     Bins: _takes(Bins, _bins),
     Upsample: _takes(Upsample, UpsampleLayer),
 }

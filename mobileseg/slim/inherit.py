@@ -48,7 +48,7 @@ def inherit(
     _check(child_spec, child_state, "child")
     maps = channel_maps(parent_spec, parent_state, child_spec)
     state = {name: tensor.detach().clone() for name, tensor in child_state.items()}
-    kept, fresh = 0, []
+    kept, fresh, live = 0, [], child_spec.live()
     for block in child_spec.blocks:
         if not block.axes():
             continue
@@ -57,7 +57,7 @@ def inherit(
             count = _copy(block, maps[block.name], parent_state, state)
         if not count:
             fresh.append(block.name)
-        kept += count
+        kept += count if block.name in live else 0
     _quieten(child_spec, fresh, state)
     return Inherited(state, kept / max(child_spec.params, 1), tuple(fresh))
 

@@ -13,6 +13,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import pixels_as
 from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Array, Graph
+from mobileseg.graph.passes import FOR_INT8, run_passes
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.convert import quantize
@@ -79,6 +80,7 @@ def as_recipe_says(
     graph: Graph, recipe: Recipe, config: QuantizeConfig, interface: Interface = "uint8"
 ) -> tuple[Quantized, Calibration]:
     """Return the float graph in int8, and the pictures that it was calibrated on."""
+    graph = run_passes(graph, FOR_INT8)
     size = graph[graph.inputs[0]].shape[2:]
     seen = load_calibration(recipe, (size[0], size[1]), config.images)
     return post_train(graph, seen, config, interface), seen
@@ -125,6 +127,7 @@ def read_int8(path: Path, run: Run, graph: Graph) -> Graph | None:
         return None
     if manifest.get("graph"):
         return load_graph(path.with_name(Path(manifest["graph"]).name), str(digest))
+    graph = run_passes(graph, FOR_INT8)
     if not ranges.keys() >= {n.output for n in graph.nodes}:
         return None
     return quantize(graph, ranges)

@@ -16,7 +16,15 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.passes import FINISH, FOR_TFLITE, NORMALISE, REWRITES, Pass, run_passes
+from mobileseg.graph.passes import (
+    FINISH,
+    FOR_INT8,
+    FOR_TFLITE,
+    NORMALISE,
+    REWRITES,
+    Pass,
+    run_passes,
+)
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec
@@ -87,6 +95,7 @@ def empty_graph(spec: NetSpec, rewrite: bool = True) -> Graph:
 
 def as_int8(graph: Graph) -> Graph:
     """Return the graph as int8 with made-up ranges: right in types and sizes, not in values."""
+    graph = run_passes(graph, FOR_INT8)
     return quantize(graph, dict.fromkeys(graph.tensors, (-1.0, 1.0)))
 
 

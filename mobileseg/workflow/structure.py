@@ -8,7 +8,7 @@ import json
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
-from mobileseg.graph.passes import FINISH, FOR_TFLITE, NORMALISE, REWRITES
+from mobileseg.graph.passes import FINISH, FOR_INT8, FOR_TFLITE, NORMALISE, REWRITES
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.saved import load_graph, save_graph
 from mobileseg.runs import Run
@@ -44,6 +44,6 @@ def keep_graphs(run: Run, spec: NetSpec) -> None:
 
 def _source(spec: NetSpec, int8: bool, rewrite: bool) -> str:
     """Return a digest of all that the graph depends on."""
-    names = [each.__name__ for each in (*NORMALISE, *REWRITES, *FOR_TFLITE, *FINISH)]
+    names = [each.__name__ for each in (*NORMALISE, *REWRITES, *FOR_TFLITE, *FOR_INT8, *FINISH)]
     parts = [__version__, spec.as_dict(), int8, rewrite, names]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

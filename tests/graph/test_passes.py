@@ -229,6 +229,45 @@ def test_hard_sigmoid_of_relu6() -> None:
     same_values(before, after, 1e-6)
 
 
+def test_hard_swish_as_products() -> None:
+    before = graph(IMAGE, ("y", ops.Activation("hard_swish"), "image"))
+    after = passes.hard_swish_as_products(before)
+    assert str(after) == text("""
+        inputs %image: f32[1, 3, 6, 8]
+        %y.shifted: f32[1, 3, 6, 8] = Add(activation=relu6) %image, y.three[1, 1, 1, 1]
+        %y.product: f32[1, 3, 6, 8] = Mul() %image, %y.shifted
+        %y: f32[1, 3, 6, 8] = Mul() %y.product, y.sixth[1, 1, 1, 1]
+        outputs y
+    """)
+    same_values(before, after, 1e-6)
+
+
+def test_nearest_as_depth_to_space() -> None:
+    before = graph(IMAGE, ("y", ops.Resize((12, 16), "nearest"), "image"))
+    after = passes.nearest_as_depth_to_space(before)
+    assert str(after) == text("""
+        inputs %image: f32[1, 3, 6, 8]
+        %y.copies: f32[1, 12, 6, 8] = Concat() %image, %image, %image, %image
+        %y: f32[1, 3, 12, 16] = DepthToSpace() %y.copies
+        outputs y
+    """)
+    same_values(before, after, 0)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        ops.Resize((18, 24), "nearest"),
+        ops.Resize((12, 8), "nearest"),
+        ops.Resize((3, 4), "nearest"),
+        ops.Resize((12, 16)),
+    ],
+)
+def test_other_resizes_stay(op: ops.Resize) -> None:
+    before = graph(IMAGE, ("y", op, "image"))
+    assert str(passes.nearest_as_depth_to_space(before)) == str(before)
+
+
 def test_neg_as_mul() -> None:
     before = graph(IMAGE, ("y", ops.Neg(), "image"))
     after = passes.neg_as_mul(before)
@@ -323,7 +362,9 @@ def test_unsigned_steps_leave_floats_alone() -> None:
     assert passes.unsigned_steps(before) is before
 
 
-@pytest.mark.parametrize("each", [*passes.NORMALISE, *passes.REWRITES, *passes.FOR_TFLITE])
+@pytest.mark.parametrize(
+    "each", [*passes.NORMALISE, *passes.REWRITES, *passes.FOR_TFLITE, *passes.FOR_INT8]
+)
 def test_a_pass_that_finds_nothing_changes_nothing(each: passes.Pass) -> None:
     before = graph(IMAGE, CONV, ("z", ops.Softmax(), "y"))
     assert str(each(before)) == str(before)

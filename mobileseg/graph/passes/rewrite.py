@@ -17,7 +17,7 @@ from mobileseg.graph.ops import (
     Op,
     Pad,
 )
-from mobileseg.graph.passes.draft import CONVS, Draft, Pass
+from mobileseg.graph.passes.draft import CONVS, Draft
 
 
 def deconv_to_conv(graph: Graph) -> Graph:
@@ -99,6 +99,3 @@ def _halved(node: Node, weight: Array) -> Array:
             f"{node.layer}: a weight of {largest:g} is beyond float16's 65504; export float32"
         )
     return weight.astype(np.float16)
-
-
-REWRITES: tuple[Pass, ...] = (deconv_to_conv,)

@@ -27,6 +27,7 @@ from mobileseg.nets.blocks.combine import (
     Pool,
     Product,
     Sum,
+    Unpool,
     Upsample,
 )
 from mobileseg.nets.blocks.convolve import Conv, Deconv, Depthwise, Gate, Separable
@@ -44,6 +45,7 @@ BLOCKS: dict[str, type[Block]] = {
         Join,
         Activate,
         Pool,
+        Unpool,
         Bins,
         Upsample,
     )
@@ -74,6 +76,7 @@ __all__ = [
     "Side",
     "Size",
     "Sum",
+    "Unpool",
     "Upsample",
     "same_pads",
 ]

@@ -86,6 +86,31 @@ class Pool(Block):
 
 
 @dataclass(frozen=True)
+class Unpool(Block):
+    """The way back through a 2x2 maximum pooling: reads x, what was pooled, and the pooled.
+
+    Every pixel of x goes to the places of its window that held the maximum, and to those beside
+    it the less the further their value was below: weight max(0, 1 - sharpness * (maximum - value)).
+    SegNet keeps the index of the maximum instead, which no phone runtime can read back; this is
+    its replacement, trained as it runs: sums and products that every runtime has in int8.
+    """
+
+    kind: ClassVar[str] = "unpool"
+    # Below the maximum by more than 1/8 of a batch norm's unit: nothing.
+    sharpness: Annotated[float, Gt(0), Le(1000)] = 8.0
+
+    def shape(self, inputs: Sequence[Size]) -> Size:
+        ok = len(inputs) == 3 and inputs[0] == inputs[2] and inputs[1][0] == inputs[0][0]
+        if not ok or inputs[1][1:] != (2 * inputs[0][1], 2 * inputs[0][2]):
+            raise MobilesegError(
+                f"{self.name}: reads a block, what a 2x2 pooling read, twice as high and wide, and "
+                f"what it made of it, not {list(inputs)}; take an image_size that every stride "
+                "divides"
+            )
+        return inputs[1]
+
+
+@dataclass(frozen=True)
 class Bins(Block):
     """Means over `bins` x `bins` windows that cover the picture; 1 is the mean over all of it.
 

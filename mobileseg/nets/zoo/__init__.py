@@ -16,6 +16,10 @@ from mobileseg.nets.zoo.mobilenet import (
     mobilenet_v1_encoder,
     mobilenet_v2_deconv,
 )
+from mobileseg.nets.zoo.portrait import portrait_lite, portrait_tiny
+from mobileseg.nets.zoo.resnet import icnet, pspnet
+from mobileseg.nets.zoo.unet import segnet, segnet_basic, unet, unet_mobilenet_v2
+from mobileseg.nets.zoo.xception import deeplabv3plus_xception65, deeplabv3plus_xception65_os8
 
 __all__ = ["ZOO", "mobilenet_v1_encoder", "zoo_net"]
 
@@ -28,6 +32,16 @@ ZOO: dict[str, Callable[[tuple[int, int], int], NetSpec]] = {
     "fast_scnn": fast_scnn,
     "hrnet_w18": hrnet_w18,
     "hrnet_w18_small": hrnet_w18_small,
+    "unet": unet,
+    "unet_mobilenet_v2": unet_mobilenet_v2,
+    "segnet": segnet,
+    "segnet_basic": segnet_basic,
+    "deeplabv3plus_xception65": deeplabv3plus_xception65,
+    "deeplabv3plus_xception65_os8": deeplabv3plus_xception65_os8,
+    "pspnet": pspnet,
+    "icnet": icnet,
+    "portrait_lite": portrait_lite,
+    "portrait_tiny": portrait_tiny,
 }
 
 

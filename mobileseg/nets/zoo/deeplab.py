@@ -8,14 +8,14 @@ from mobileseg.nets.zoo.draft import Draft, aspp
 from mobileseg.nets.zoo.mobilenet import mobilenet_v2_encoder
 
 # Dilation rates of the pyramid at an output stride of 16; twice these at 8.
-_RATES = (6, 12, 18)
+RATES = (6, 12, 18)
 
 
 def deeplabv3plus_mobilenet_v2(image_size: tuple[int, int], classes: int) -> NetSpec:
     """DeepLabV3+ of output stride 16 over MobileNetV2's 320 channels."""
     net = Draft()
     ends = mobilenet_v2_encoder(net, output_stride=16)
-    last = deeplab_head(net, ends[16], ends[4], _RATES)
+    last = deeplab_head(net, ends[16], ends[4], RATES)
     return NetSpec("deeplabv3plus_mobilenet_v2", image_size, classes, net.finish(last))
 
 

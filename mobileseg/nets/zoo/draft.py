@@ -124,13 +124,16 @@ def bottleneck(
     inner: int,
     stride: int = 1,
     dilation: int = 1,
+    early: bool = False,
 ) -> str:
     """1x1, 3x3 and 1x1 convolution to four times `inner`, and their input added.
 
-    The stride is the 3x3's. Source: He et al., ResNet, 2016, figure 5.
+    The stride is the 3x3's, or where `early`, as Caffe's nets have it, the first 1x1's.
+    Source: He et al., ResNet, 2016, figure 5.
     """
-    last = net.add(Conv(f"{name}_conv1", (source,), inner, 1))
-    last = net.add(Conv(f"{name}_conv2", (last,), inner, 3, stride, dilation))
+    first, second = (stride, 1) if early else (1, stride)
+    last = net.add(Conv(f"{name}_conv1", (source,), inner, 1, first))
+    last = net.add(Conv(f"{name}_conv2", (last,), inner, 3, second, dilation))
     last = net.add(Conv(f"{name}_conv3", (last,), 4 * inner, 1, activation="none"))
     if into != 4 * inner or stride != 1:
         short = Conv(f"{name}_short", (source,), 4 * inner, 1, stride, activation="none")

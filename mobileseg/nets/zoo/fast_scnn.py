@@ -11,11 +11,16 @@ _DEEP = ((64, 3, 2), (96, 3, 2), (128, 3, 1))
 
 
 def fast_scnn(image_size: tuple[int, int], classes: int) -> NetSpec:
-    """Fast-SCNN. Source: Poudel et al., Fast-SCNN, 2019, table 1."""
+    """Fast-SCNN. Source: Poudel et al., Fast-SCNN, 2019, table 1.
+
+    The pyramid ends in a 3x3 convolution and an auxiliary head reads the finer resolution, both as
+    PaddleSeg has them.
+    """
     net = Draft()
     last = net.add(Conv("down1", (IMAGE,), 32, stride=2))
     last = net.add(Separable("down2", (last,), 48, stride=2))
     high = last = net.add(Separable("down3", (last,), 64, stride=2))
+    net.classify(net.add(Conv("aux", (high,), 32)), "aux_classifier")
     into, number = 64, 1
     for channels, repeats, stride in _DEEP:
         for step in [stride] + [1] * (repeats - 1):
@@ -23,7 +28,7 @@ def fast_scnn(image_size: tuple[int, int], classes: int) -> NetSpec:
             last = part.add(net, f"block{number}", last)
             into, number = channels, number + 1
     last = pyramid(net, last, (1, 2, 3, 6), 32)
-    last = net.add(Conv("context", (last,), 128, 1))
+    last = net.add(Conv("context", (last,), 128))
     wide = net.add(Upsample("fuse_wide", (last, high)))
     wide = net.add(Depthwise("fuse_dw", (wide,), dilation=4))
     wide = net.add(Conv("fuse_low", (wide,), 128, 1, activation="none"))

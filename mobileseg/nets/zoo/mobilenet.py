@@ -80,8 +80,8 @@ _MOBILENET_V2 = (
 )
 
 
-def mobilenet_v2_encoder(net: Draft, output_stride: int = 32) -> dict[int, str]:
-    """Append MobileNetV2 up to its 320 channels; return the last block of each stride.
+def mobilenet_v2_encoder(net: Draft, output_stride: int = 32, until: int = 17) -> dict[int, str]:
+    """Append MobileNetV2 to its 320 channels, or to `until`; return the last block of each stride.
 
     From `output_stride` on, strides become dilations.
     """
@@ -93,7 +93,7 @@ def mobilenet_v2_encoder(net: Draft, output_stride: int = 32) -> dict[int, str]:
             step = stride if number == 0 else 1
             parts.append(Inverted(into, expansion * into, channels, stride=step))
             into = channels
-    return _inverted(net, last, parts, output_stride)
+    return _inverted(net, last, parts[:until], output_stride)
 
 
 def _inverted(
