@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,66 @@ def _figures(verdict: Facts) -> list[list[str]]:
     made = [[label, number(a), number(b), _difference(a, b)] for label, a, b in rows]
     agreement = verdict["agreement_percent"]
     return [*made, ["pixels called alike", "100.00", number(agreement), number(agreement - 100)]]
+
+
+def quantize_tables(done: Facts) -> list[Table]:
+    """Return all that `mobileseg quantize` found out."""
+    tables = verdict_tables(done["verdict"])
+    if done["trials"]:
+        tables.append(_trials(done))
+    if done["sensitivity"]:
+        tables.append(_sensitivity(done["sensitivity"]))
+    if done["kept_float"]:
+        tables.append(_kept(done))
+    return tables
+
+
+def _trials(done: Facts) -> Table:
+    table = Table(title="Tried on training pictures; * is taken", title_justify="left")
+    for name in ("ranges", "repair"):
+        table.add_column(name, no_wrap=True)
+    split = done["verdict"]["split"]
+    for name in ("called alike, %", "loss, points", f"loss on {split}, points", "s"):
+        table.add_column(name, justify="right")
+    taken = done["quantize"]
+    for row in done["trials"]:
+        mark = (
+            " *" if all(list(row[key]) == list(taken[key]) for key in ("ranges", "repair")) else ""
+        )
+        table.add_row(
+            row["ranges"],
+            ("+".join(row["repair"]) or "-") + mark,
+            number(row["agreement_percent"]),
+            number(row["drop_points"]),
+            number(row["val_drop_points"]),
+            f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+def _sensitivity(rows: Sequence[Facts]) -> Table:
+    title = "One layer in int8, all others in float; the worst first"
+    table = Table(title=title, title_justify="left")
+    for name in ("layer", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("SQNR, dB", "called otherwise, %", "loss, points"):
+        table.add_column(name, justify="right")
+    for row in sorted(rows, key=lambda row: row["sqnr_db"]):
+        cells = [number(row[key]) for key in ("sqnr_db", "disagreement_percent", "drop_points")]
+        table.add_row(row["layer"], row["kind"], *cells)
+    return table
+
+
+def _kept(done: Facts) -> Table:
+    layers = done["quantize"]["keep_float"]
+    table = Table(title=f"{len(layers)} layers in float: {', '.join(layers)}", title_justify="left")
+    table.add_column("where")
+    for name in ("all int8, ms", "with these, ms", "difference"):
+        table.add_column(name, justify="right")
+    for row in done["kept_float"]:
+        before, after = row["int8_ms"], row["mixed_ms"]
+        table.add_row(row["where"], f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+    return table
 
 
 def _worst(verdict: Facts) -> Table:

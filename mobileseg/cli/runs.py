@@ -23,7 +23,7 @@ from mobileseg.cli.common import (
     width,
 )
 from mobileseg.cli.qat import Qat
-from mobileseg.cli.quantize import Images, MaxDrop, RepairBy, given
+from mobileseg.cli.quantize import Images, KeepFloat, MaxDrop, RangesBy, RepairBy, given
 
 app = typer.Typer()
 
@@ -156,7 +156,9 @@ def export(
     ] = True,
     images: Images = None,
     max_drop: MaxDrop = None,
+    ranges: RangesBy = None,
     repair: RepairBy = None,
+    keep_float: KeepFloat = None,
     qat: Qat = True,
     memory_plan: Annotated[
         bool, typer.Option("--memory-plan", help="Write into .tflite where each activation lies.")
@@ -192,7 +194,9 @@ def export(
         raise typer.BadParameter(
             f"--interface {interface} is of int8 files; a {chosen} file takes float32"
         )
-    changes = given(images=images, max_drop=max_drop, repair=repair)
+    changes = given(
+        images=images, max_drop=max_drop, ranges=ranges, repair=repair, keep_float=keep_float
+    )
     if chosen != "int8" and changes:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise typer.BadParameter(f"{flags}: of int8 files; this one is {chosen}")

@@ -10,21 +10,32 @@ from annotated_types import Gt, Le
 from mobileseg.validate import Table
 
 # In the order in which they are applied.
-Repair: TypeAlias = Literal["relu6", "equalise", "bias"]
+Repair: TypeAlias = Literal["relu6", "equalise", "round", "bias"]
+RangeBy: TypeAlias = Literal["mean", "minmax", "moving", "percentile", "mse", "kl"]
 
 
 @dataclass(frozen=True)
 class QuantizeConfig(Table):
     """Post-training quantization. `images`: how many of the training split calibrate it.
 
+    ranges: how an activation's range comes from what calibration saw: mean over images of each
+    image's extremes; minmax of all; moving average; all but a ten-thousandth at either end; least
+    mse; least divergence (kl).
     repair: what is done against the loss.
     - relu6: ReLU6 becomes ReLU where no channel came to 6;
     - equalise: channels are scaled to like ranges, across layers;
+    - round: the weights of the `round_layers` worst layers learn whether to be rounded up or down;
     - bias: each bias takes back what rounding has shifted.
+    auto: ranges and repairs that keep most pixels, of all that are tried on training pictures.
+    keep_float: layers (globs) that stay in float; auto: the fewest that lose at most max_drop.
     """
 
     # Ranges settle within a few dozen pictures; more only cost time.
     images: Annotated[int, Gt(0), Le(100_000)] = 64
     # Points of class-mean mIoU that int8 may lose on val.
     max_drop: Annotated[float, Gt(-100), Le(100)] = 0.5
-    repair: tuple[Repair, ...] = ()
+    ranges: RangeBy = "mean"
+    repair: Literal["auto"] | tuple[Repair, ...] = ()
+    # Each takes a second or two to learn.
+    round_layers: Annotated[int, Gt(0), Le(1000)] = 8
+    keep_float: Literal["auto"] | tuple[str, ...] = ()

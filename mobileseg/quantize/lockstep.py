@@ -51,7 +51,8 @@ def lockstep(
     each node that both have, and may return tensors to take the place of the int8 graph's: what
     follows is computed with them. `see(node, float, real)` gets each output of both.
     """
-    with torch.inference_mode():
+    # Not inference mode: a visit may learn from what it is given.
+    with torch.no_grad():
         return _run(graph, body, images, visit, see)
 
 

@@ -17,13 +17,14 @@ from mobileseg.runs import Run
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import (
     FORMATS,
     PRECISIONS,
     ExportOptions,
     export_stem,
 )
-from mobileseg.workflow.int8 import as_recipe_says, calibration_path, read_int8
+from mobileseg.workflow.int8 import calibration_path, read_int8
 from mobileseg.workflow.network import (
     Predict,
     file_predict,
@@ -69,7 +70,7 @@ def evaluate_run(
     graph = float_graph(net)
     int8 = _exported_graph(run, recipe, graph, files)
     if int8 is None:
-        int8 = as_recipe_says(graph, recipe, recipe.quantize)[0].graph
+        int8 = as_recipe_says(graph, recipe, recipe.quantize).made.graph
     executors: list[tuple[str, Predict]] = [
         ("float", module_predict(net)),
         ("int8 graph", graph_predict(int8)),

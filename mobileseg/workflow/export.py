@@ -20,16 +20,17 @@ from mobileseg.graph.ir import Graph
 from mobileseg.graph.passes import float16_weights
 from mobileseg.nets.module import Net
 from mobileseg.quantize.edges import Interface
+from mobileseg.quantize.repair import Quantized
 from mobileseg.recipe import Recipe
 from mobileseg.report_memory import memory_picture
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.check import require_kept, static_rows
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.consumer import require_loadable, segmenter_file, write_snippets
 from mobileseg.workflow.explain import explain
 from mobileseg.workflow.int8 import (
-    as_recipe_says,
     calibration_path,
     read_pictures,
     wished,
@@ -117,16 +118,15 @@ def export(
     the run or its data are not there.
     """
     net, recipe = load_net(run), run.recipe().with_data(data)
-    files = export_net(net, recipe, run, options, say)
+    files, made = _export(net, recipe, run, options, say)
     explained = _explained(net, files[0].graph, run, options, say)
-    if options.precision != "int8":
+    if made is None:
         return Exports(files, None, explained)
-    judge, config = judge_of(net, recipe), wished(recipe, options.quantize)
-    verdict = judge.verdict(file_predict(load(files[0].path, trusted=True)), config.max_drop)
+    judge = judge_of(net, recipe)
+    predict = file_predict(load(files[0].path, trusted=True))
+    verdict = judge.verdict(predict, wished(recipe, options.quantize).max_drop)
     if not verdict.passed:
         say("int8 loses too much; looking for the layers to blame")
-        trained = _trained(run, options)
-        made = trained.int8() if trained else as_recipe_says(float_graph(net), recipe, config)[0]
         verdict = replace(verdict, blamed=blamed(made, judge))
     return Exports(files, verdict, explained)
 
@@ -153,8 +153,16 @@ def judge_of(net: Net, recipe: Recipe, split: Split = "val") -> Judge:
 def export_net(
     net: Net, recipe: Recipe, run: Run, options: ExportOptions, say: Say = lambda _: None
 ) -> list[Exported]:
-    """See `export`; for a module at hand, whose weights the run holds."""
+    """See `export`; for a module at hand, whose weights the run holds, and without a verdict."""
+    return _export(net, recipe, run, options, say)[0]
+
+
+def _export(
+    net: Net, recipe: Recipe, run: Run, options: ExportOptions, say: Say
+) -> tuple[list[Exported], Quantized | None]:
+    """Return the files, and of int8 ones what they were made of."""
     require_loadable(options)
+    made = None
     graph = float_graph(net, options.output, options.rewrite)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
@@ -163,14 +171,17 @@ def export_net(
     stem = export_stem(recipe, run, options, trained is not None)
     if trained is not None:
         say(f"{run.name}: int8 as trained (mobileseg qat); --no-qat leaves that out")
-        graph = trained.int8(options.output, options.interface).graph
+        made = trained.int8(options.output, options.interface)
+        graph = made.graph
     elif options.precision == "int8":
         config = wished(recipe, options.quantize)
-        made, seen = as_recipe_says(graph, recipe, config, options.interface)
+        settled = as_recipe_says(graph, recipe, config, options.interface, say=say)
+        made, seen = settled.made, settled.seen
         if "images" in options.quantize and len(seen.pairs) < config.images:
             say(f"calibrated on {len(seen.pairs)} pictures: the training split holds no more")
         graph = made.graph
-        write_calibration(calibration_path(folder, stem), made, seen, recipe, run)
+        path = calibration_path(folder, stem)
+        write_calibration(path, made, settled.config, seen, recipe, run)
     elif options.precision == "float16":
         graph = float16_weights(graph)
     written = []
@@ -188,7 +199,7 @@ def export_net(
     for each in written:
         require(each.check)
         require_kept(each.path, options.target, static_rows(each.path, options.target))
-    return written
+    return written, made
 
 
 def _trained(run: Run, options: ExportOptions) -> Trained | None:

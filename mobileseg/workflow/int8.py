@@ -17,8 +17,7 @@ from mobileseg.graph.passes import FOR_INT8, run_passes
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.convert import quantize
-from mobileseg.quantize.edges import Interface
-from mobileseg.quantize.repair import Quantized, post_train
+from mobileseg.quantize.repair import Quantized
 from mobileseg.reading.saved import load_graph, save_graph
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
@@ -76,23 +75,18 @@ def read_pictures(chosen: Sequence[Pair], size: tuple[int, int]) -> Pictures:
     return np.stack([resize_image(read_image(pair.image), size) for pair in chosen])
 
 
-def as_recipe_says(
-    graph: Graph, recipe: Recipe, config: QuantizeConfig, interface: Interface = "uint8"
-) -> tuple[Quantized, Calibration]:
-    """Return the float graph in int8, and the pictures that it was calibrated on."""
-    graph = run_passes(graph, FOR_INT8)
-    size = graph[graph.inputs[0]].shape[2:]
-    seen = load_calibration(recipe, (size[0], size[1]), config.images)
-    return post_train(graph, seen, config, interface), seen
-
-
 def calibration_path(folder: Path, stem: str) -> Path:
     """Where it stands what an int8 export was calibrated with: beside its files."""
     return folder / f"{stem}.calibration.json"
 
 
 def write_calibration(
-    path: Path, made: Quantized, seen: Calibration, recipe: Recipe, run: Run
+    path: Path,
+    made: Quantized,
+    config: QuantizeConfig,
+    seen: Calibration,
+    recipe: Recipe,
+    run: Run,
 ) -> None:
     """Write what an int8 export was made with: its ranges, and the graph where these do not do."""
     graph = path.with_name(path.name.replace(".calibration.json", ".graph.safetensors"))
@@ -101,6 +95,7 @@ def write_calibration(
         save_graph(made.graph, graph, source=run.weights_digest)
     manifest = {
         "graph": graph.name if made.repaired else None,
+        "quantize": asdict(config),
         "split": "train",
         "seed": recipe.seed,
         "weights_sha256": run.weights_digest,

@@ -22,8 +22,8 @@ from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, Teach, fit
 from mobileseg.train.losses import divergence
 from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import ExportOptions, export_net, judge_of
-from mobileseg.workflow.int8 import as_recipe_says
 from mobileseg.workflow.network import file_predict, float_graph, load_net
 from mobileseg.workflow.sensitivity import in_runtime
 from mobileseg.workflow.trained import Trained, origin_of, save_trained
@@ -56,7 +56,7 @@ def train_int8(run: Run, recipe: Recipe, options: QatOptions, say: Say) -> dict[
         return done | {"trained": _judged_anew(done["trained"], config.max_drop)}
     run.qat.begin(origin)
     net = load_net(run)
-    start, _ = as_recipe_says(float_graph(net), recipe, recipe.quantize)
+    start = as_recipe_says(float_graph(net), recipe, recipe.quantize).made
     say(f"{run.name}: training as int8, {config.epochs} epochs")
     trained, result = _train(net, start, run, recipe, config, options)
     save_trained(run, trained, origin)

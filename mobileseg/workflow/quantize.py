@@ -1,21 +1,37 @@
-"""`mobileseg quantize`: a trained run in int8, judged."""
+"""`mobileseg quantize`: a trained run in int8, judged, repaired, and looked into."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_json
-from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.graph.ir import Graph
+from mobileseg.latency.measure import measure
+from mobileseg.latency.price import price
+from mobileseg.quantize.convert import quantize as to_int8
+from mobileseg.quantize.plot import plot
+from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.pairs import Split
+from mobileseg.workflow.choose import Settled, as_recipe_says
 from mobileseg.workflow.export import judge_of
-from mobileseg.workflow.int8 import as_recipe_says, wished
+from mobileseg.workflow.int8 import wished
+from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import float_graph, load_net
-from mobileseg.workflow.sensitivity import blamed, in_runtime
+from mobileseg.workflow.sensitivity import LayerError, blamed, in_runtime, sensitivity
 from mobileseg.workflow.verdict import Verdict
+
+Say = Callable[[str], None]
+
+# Noise and pixels are counted by the million in so many pictures.
+_SENSITIVITY_IMAGES = 32
+# Files are timed in turns, so that a busy moment of the machine hits both.
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,16 @@ class QuantizeOptions:
 
     changes: Mapping[str, Any]
     split: Split = "val"
+    sensitivity: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What layers in float cost: milliseconds all in int8, and with them; per device and here."""
+
+    where: str
+    int8_ms: float
+    mixed_ms: float
 
 
 @dataclass(frozen=True)
@@ -31,34 +57,79 @@ class Judged:
     """A network in int8 and what was found out about it; `path` holds all of it as JSON."""
 
     run: Run
-    config: QuantizeConfig
+    settled: Settled
     verdict: Verdict
+    errors: tuple[LayerError, ...]
+    costs: tuple[Cost, ...]
 
     @property
     def path(self) -> Path:
+        """Where it is written."""
         return self.run.quantize_folder / "report.json"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "run": self.run.name,
-            "quantize": asdict(self.config),
+            "quantize": asdict(self.settled.config) | {"images": len(self.settled.seen.pairs)},
             "verdict": self.verdict.as_dict(),
+            "trials": [trial.as_dict() for trial in self.settled.trials],
+            "sensitivity": [error.as_dict() for error in self.errors],
+            "kept_float": [asdict(cost) for cost in self.costs],
         }
 
 
-def quantize(run: Run, options: QuantizeOptions, data: Path | None = None) -> Judged:
+def quantize(
+    run: Run, options: QuantizeOptions, data: Path | None = None, say: Say = lambda _: None
+) -> Judged:
     """Return the verdict on the run in int8, and write it down.
 
     Raises MobilesegError where the run or its data are not there.
     """
     net, recipe = load_net(run), run.recipe().with_data(data)
-    config = wished(recipe, options.changes)
-    made, _ = as_recipe_says(float_graph(net), recipe, config)
     judge = judge_of(net, recipe, options.split)
-    verdict = judge.verdict(in_runtime(made.graph), config.max_drop)
+    config = wished(recipe, options.changes)
+    settled = as_recipe_says(float_graph(net), recipe, config, val=judge, say=say)
+    verdict = judge.verdict(in_runtime(settled.made.graph), config.max_drop)
+    errors: list[LayerError] = []
+    if options.sensitivity:
+        say("quantizing one layer at a time")
+        errors = sensitivity(settled.made, judge.of_first(_SENSITIVITY_IMAGES))
     if not verdict.passed:
-        verdict = replace(verdict, blamed=blamed(made, judge))
-    judged = Judged(run, config, verdict)
+        verdict = replace(verdict, blamed=blamed(settled.made, judge, errors))
+    costs = _costs(settled, recipe) if settled.config.keep_float else []
+    judged = Judged(run, settled, verdict, tuple(errors), tuple(costs))
     write_json(judged.path, judged.as_dict())
     return judged
+
+
+def _costs(settled: Settled, recipe: Recipe) -> list[Cost]:
+    """Return what the layers in float cost on the recipe's devices, and here."""
+    mixed = settled.made.graph
+    whole = to_int8(settled.made.source, settled.made.ranges)
+    costs = []
+    for name in recipe.devices:
+        profile = device(name)
+        if profile.int8 is not None:
+            estimated = (price(graph, profile).ms for graph in (whole, mixed))
+            costs.append(Cost(name, *estimated))
+    return [*costs, Cost("measured here", *_timed(whole, mixed))]
+
+
+def _timed(*graphs: Graph) -> list[float]:
+    """Return the milliseconds of each graph's file in LiteRT, one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.tflite" for number in range(len(graphs))]
+        for path, graph in zip(paths, graphs, strict=True):
+            path.write_bytes(write_tflite(graph))
+        rounds = [[measure(path, runs=20).median_ms for path in paths] for _ in range(_ROUNDS)]
+    # The quietest turn of each: other work on the machine only ever adds.
+    return [min(each) for each in zip(*rounds, strict=True)]
+
+
+def draw(judged: Judged, folder: Path) -> Path:
+    """Write the picture of the layers' errors, and return its path."""
+    path = folder / f"{judged.run.name.replace('/', '-')}-sensitivity.png"
+    title = f"{judged.run.name}: one layer in int8, all others in float"
+    plot([error.as_dict() for error in judged.errors], title, path)
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,10 @@ def _kind(graph: Graph, layer: str) -> str:
     return nodes[0].op.kind.lower()
 
 
-def blamed(made: Quantized, judge: Judge) -> tuple[str, ...]:
-    """Return the layers whose noise reaches the output strongest, the worst first."""
-    errors = sensitivity(made, judge.of_first(_TRIAL_IMAGES))
+def blamed(made: Quantized, judge: Judge, errors: Sequence[LayerError] = ()) -> tuple[str, ...]:
+    """Return the layers whose noise reaches the output strongest, the worst first.
+
+    errors: those of `sensitivity`, where it was asked already.
+    """
+    errors = errors or sensitivity(made, judge.of_first(_TRIAL_IMAGES))
     return tuple(error.layer for error in sorted(errors, key=lambda e: e.sqnr_db)[:_BLAMED])

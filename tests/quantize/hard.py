@@ -84,11 +84,16 @@ def trained(epochs: int = 8) -> tuple[Graph, EvalSet, EvalSet]:
     return graph, train, val
 
 
-def spread(graph: Graph, octaves: float, seed: int = 0) -> Graph:
-    """Return the graph with every free channel scaled by 2 ** (-octaves ... octaves)."""
+def spread(graph: Graph, octaves: float, only: str = "") -> Graph:
+    """Return the graph with every free channel scaled by 2 ** (-octaves ... octaves).
+
+    only: an activation to which the scaling is limited (and what is tied to it).
+    """
     ties = channel_ties(graph)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     size = 1 + max(int(classes.max()) for classes in ties.classes.values())
     scale = np.exp2(random.uniform(-octaves, octaves, size))
     scale[list(ties.pinned)] = 1
+    if only:
+        scale[~np.isin(np.arange(size), ties.classes[only])] = 1
     return rescaled(graph, {name: scale[classes] for name, classes in ties.classes.items()})

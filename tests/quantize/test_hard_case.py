@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from mobileseg.graph.ir import Graph
 from mobileseg.quantize.config import QuantizeConfig, Repair
 from mobileseg.quantize.repair import post_train
 from mobileseg.train.evaluate import EvalSet
+from mobileseg.workflow.choose import choose_kept
 from mobileseg.workflow.network import graph_predict
 from mobileseg.workflow.sensitivity import in_runtime
 from mobileseg.workflow.verdict import Judge, Verdict
@@ -46,3 +49,18 @@ def test_plain_int8_collapses_and_repair_recovers(case: tuple[Graph, EvalSet, Ju
     assert int8(case, hard).drop > 10
     assert int8(case, hard, "equalise").passed
     assert int8(case, hard, "equalise", "bias").passed
+
+
+def test_the_fewest_layers_stay_in_float(case: tuple[Graph, EvalSet, Judge]) -> None:
+    graph, train, judge = case
+    # The wide channels inside one block: its expansion makes and its depthwise layer reads them.
+    (inside,) = (node.output for node in graph.nodes if node.layer == "deep.0.expand.0")
+    hard = spread(graph, 2 * OCTAVES, only=inside)
+    config = QuantizeConfig()
+    batches = [pixels_as(train.images[:32], np.dtype(np.float32))]
+    made = post_train(hard, batches, config)
+    assert not judge.verdict(in_runtime(made.graph), config.max_drop).passed
+    kept = choose_kept(made, config, judge)
+    assert kept == ("deep.0.expand.0", "deep.0.dw.0")
+    mended = post_train(hard, batches, replace(config, keep_float=kept))
+    assert judge.verdict(in_runtime(mended.graph), config.max_drop).passed

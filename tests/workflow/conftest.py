@@ -38,6 +38,7 @@ warmup_epochs = 0.5
 [quantize]
 images = 8
 max_drop = 5.0
+round_layers = 1
 
 [[step]]
 name = "whole"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import get_args
 
 import pytest
+from PIL import Image
 
+from mobileseg.quantize.config import RangeBy, Repair
 from tests.workflow.conftest import Call, Place
 
 
@@ -68,3 +72,39 @@ def test_a_repair_that_there_is_not(trained: Place, call: Call) -> None:
     said = call("quantize", "tiny/skips", "--runs", trained.runs, "--repair", "equalize")
     assert said.code == 1
     assert "quantize: repair[1]" in said.err and "'equalise'" in said.err
+
+
+def test_layers_kept_in_float(copy: Place, call: Call, tmp_path: Path) -> None:
+    """The mixed graph runs in both runtimes as in ours, and says what it costs."""
+    words = ["tiny/skips", "--runs", copy.runs, "--json", "--keep-float", "deconv1*,conv2_1.dw"]
+    said = call("export", *words, "--int8", "--format", "both", "--repair", "bias")
+    assert said.code == 0, said.err
+    for file in said.json()["files"]:
+        assert not file["check"]["problems"]
+        assert file["check"]["kept_float"] > 1 and file["check"]["float_operators"]
+    said = call("quantize", *words, "--sensitivity", "--plot", tmp_path)
+    assert said.code == 0, said.err
+    done = said.json()
+    assert {cost["where"] for cost in done["kept_float"]} == {"pixel4", "pixel1", "measured here"}
+    assert all(cost["mixed_ms"] > 0 for cost in done["kept_float"])
+    rows = done["sensitivity"]
+    assert len({row["layer"] for row in rows}) == len(rows) > 10
+    assert all(10 < row["sqnr_db"] < 100 for row in rows)
+    with Image.open(tmp_path / "tiny-skips-sensitivity.png") as picture:
+        assert picture.width > 500
+    said = call("export", "tiny/skips", "--runs", copy.runs, "--int8", "--keep-float", "conv99")
+    assert said.code == 1 and "no layer is named 'conv99'" in said.err
+
+
+def test_auto_chooses_by_trial(copy: Place, call: Call) -> None:
+    words = ["quantize", "tiny/skips", "--runs", copy.runs, "--json"]
+    done = call(*words, "--repair", "auto", "--keep-float", "auto").json()
+    trials = done["trials"]
+    assert {trial["ranges"] for trial in trials} == set(get_args(RangeBy))
+    for repair in get_args(Repair):
+        assert [repair] in [trial["repair"] for trial in trials]
+    assert [list(get_args(Repair))] == [t["repair"] for t in trials if len(t["repair"]) > 3][:1]
+    taken = done["quantize"]
+    (row,) = [t for t in trials if all(t[key] == taken[key] for key in ("ranges", "repair"))]
+    assert row["agreement_percent"] >= max(t["agreement_percent"] for t in trials) - 0.02
+    assert taken["keep_float"] == []

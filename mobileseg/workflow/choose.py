@@ -1,0 +1,202 @@
+"""`--repair auto` and `--keep-float auto`: chosen by trial on pictures of the training split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from mobileseg.graph.ir import Graph
+from mobileseg.graph.passes import FOR_INT8, run_passes
+from mobileseg.quantize.config import QuantizeConfig, RangeBy, Repair
+from mobileseg.quantize.edges import Interface
+from mobileseg.quantize.repair import Quantized, post_train, with_kept
+from mobileseg.recipe import Recipe
+from mobileseg.train.evaluate import load_eval
+from mobileseg.workflow.int8 import Calibration, calibration_pairs, load_calibration
+from mobileseg.workflow.network import graph_predict
+from mobileseg.workflow.sensitivity import in_runtime, layers, sensitivity
+from mobileseg.workflow.verdict import Judge
+
+Say = Callable[[str], None]
+
+# Pictures that candidates are tried on: after those that calibrate, where there are enough.
+_TRIAL_IMAGES = 32
+_LEAST_IMAGES = 8
+# Points of agreement that are worth another repair; less may be luck.
+_WORTH = 0.02
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way of quantizing, tried: what it loses in points, what share of pixels stays, percent.
+
+    `val_drop` is what it loses on the pictures of the verdict, where these were looked at: it
+    chooses nothing.
+    """
+
+    ranges: RangeBy
+    repair: tuple[Repair, ...]
+    drop: float
+    agreement: float
+    seconds: float
+    val_drop: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "ranges": self.ranges,
+            "repair": list(self.repair),
+            "drop_points": self.drop,
+            "agreement_percent": self.agreement,
+            "val_drop_points": self.val_drop,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A float graph in int8, how (nothing in `config` is auto), and what was tried for that."""
+
+    made: Quantized
+    config: QuantizeConfig
+    seen: Calibration
+    trials: tuple[Trial, ...] = ()
+
+
+def as_recipe_says(
+    graph: Graph,
+    recipe: Recipe,
+    config: QuantizeConfig,
+    interface: Interface = "uint8",
+    val: Judge | None = None,
+    say: Say = lambda _: None,
+) -> Settled:
+    """Return the float graph in int8; what is auto is chosen on training pictures.
+
+    val: where trials are to be looked at, too; it chooses nothing.
+    """
+    graph = run_passes(graph, FOR_INT8)
+    size = graph[graph.inputs[0]].shape[2:]
+    seen = load_calibration(recipe, (size[0], size[1]), config.images)
+    if "auto" not in (config.repair, config.keep_float):
+        return Settled(post_train(graph, seen, config, interface), config, seen)
+    judge = trial_judge(graph, recipe, seen)
+    tried: list[Trial] = []
+    if config.repair == "auto":
+        config, tried = choose_repair(graph, seen, config, judge, val, say)
+    if config.keep_float == "auto":
+        plain = post_train(graph, seen, replace(config, keep_float=()))
+        config = replace(config, keep_float=choose_kept(plain, config, judge, say))
+    return Settled(post_train(graph, seen, config, interface), config, seen, tuple(tried))
+
+
+def trial_judge(graph: Graph, recipe: Recipe, seen: Calibration) -> Judge:
+    """Return a judge on training pictures: others than calibrate, where there are enough."""
+    chosen = calibration_pairs(recipe, len(seen.pairs) + _TRIAL_IMAGES)[len(seen.pairs) :]
+    if len(chosen) < _LEAST_IMAGES:
+        chosen = list(seen.pairs[:_TRIAL_IMAGES])
+    size = graph[graph.inputs[0]].shape[2:]
+    evalset = load_eval(chosen, recipe.data, (size[0], size[1]))
+    return Judge(graph_predict(graph), evalset, "train")
+
+
+def choose_repair(
+    graph: Graph,
+    seen: Calibration,
+    config: QuantizeConfig,
+    judge: Judge,
+    val: Judge | None = None,
+    say: Say = lambda _: None,
+) -> tuple[QuantizeConfig, list[Trial]]:
+    """Return the config with the ranges and repairs that keep most pixels, and all that was tried.
+
+    Each repair is tried alone, then together, at last with the best ranges. A trial that does
+    more must keep more pixels by `_WORTH`.
+    """
+    tried: list[Trial] = []
+
+    def attempt(ranges: RangeBy, repair: Sequence[Repair] = ()) -> None:
+        asked = replace(config, ranges=ranges, repair=tuple(repair), keep_float=())
+        if all((each.ranges, each.repair) != (ranges, tuple(repair)) for each in tried):
+            tried.append(_trial(graph, seen, asked, judge, val))
+            say(f"{ranges} {'+'.join(repair) or '-'}: keeps {tried[-1].agreement:.2f} %")
+
+    for ranges in get_args(RangeBy):
+        attempt(ranges)
+    best = max(tried, key=lambda trial: trial.agreement).ranges
+    for repair in get_args(Repair):
+        attempt(config.ranges, (repair,))
+    for together in _TOGETHER:
+        attempt(config.ranges, together)
+        attempt(best, together)
+    top = max(trial.agreement for trial in tried)
+    enough = [trial for trial in tried if trial.agreement >= top - _WORTH]
+    chosen = min(enough, key=lambda trial: (len(trial.repair), -trial.agreement))
+    return replace(config, ranges=chosen.ranges, repair=chosen.repair), tried
+
+
+_TOGETHER: tuple[tuple[Repair, ...], ...] = (
+    ("bias",),
+    ("relu6", "equalise"),
+    ("relu6", "equalise", "bias"),
+    ("relu6", "equalise", "round", "bias"),
+)
+
+
+def _trial(
+    graph: Graph, seen: Calibration, config: QuantizeConfig, judge: Judge, val: Judge | None
+) -> Trial:
+    started = time.perf_counter()
+    made = post_train(graph, seen, config)
+    seconds = time.perf_counter() - started
+    predict = in_runtime(made.graph)
+    verdict = judge.verdict(predict, config.max_drop)
+    return Trial(
+        config.ranges,
+        tuple(repair for repair in get_args(Repair) if repair in config.repair),
+        verdict.drop,
+        100 * verdict.agreement,
+        round(seconds, 2),
+        None if val is None else val.verdict(predict, config.max_drop).drop,
+    )
+
+
+def choose_kept(
+    made: Quantized, config: QuantizeConfig, judge: Judge, say: Say = lambda _: None
+) -> tuple[str, ...]:
+    """Return the fewest layers to keep in float, in running order, that lose no more than allowed.
+
+    By one layer's error at a time: those that hurt most are kept until the loss is small enough,
+    then each is given back that it does without.
+    """
+
+    def enough(kept: Sequence[str]) -> bool:
+        graph = with_kept(made, kept)
+        return judge.verdict(in_runtime(graph), config.max_drop).passed
+
+    if enough(()):
+        return ()
+    say("looking for the layers to keep in float")
+    errors = sorted(sensitivity(made, judge), key=lambda error: error.sqnr_db)
+    order = [error.layer for error in errors]
+    count = next(count for count in _doubling(len(order)) if enough(order[:count]))
+    low = count // 2
+    while count - low > 1:
+        middle = (low + count) // 2
+        low, count = (low, middle) if enough(order[:middle]) else (middle, count)
+    kept = order[:count]
+    for layer in list(kept):
+        fewer = [name for name in kept if name != layer]
+        kept = fewer if enough(fewer) else kept
+    return tuple(name for name in layers(made.source) if name in kept)
+
+
+def _doubling(last: int) -> Iterator[int]:
+    """Count 1, 2, 4 ... and at the end to `last`, with which nothing is int8 and all is well."""
+    count = 1
+    while count < last:
+        yield count
+        count *= 2
+    yield last
