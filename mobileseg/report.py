@@ -57,6 +57,7 @@ def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]
         ("multiply-adds, M", [f"{step['macs'] / 1e6:.1f}" for step in steps]),
         ("float32 file", [size(step["float32_bytes"]) for step in steps]),
         ("int8 file", [size(step["int8_bytes"]) for step in steps]),
+        ("int8 activations", [size(step["live_bytes"]["int8"]) for step in steps]),
     ]
     for device in steps[0]["estimated_ms"]:
         for precision in ("float32", "int8"):

@@ -99,7 +99,8 @@ def latency_lines(priced: Facts, done: Facts) -> list[str]:
     share = pricing_share(priced["coverage"])
     lines = [
         f"{done['network']} {done['precision']} on {priced['title']}: estimated {total}; "
-        f"{done['macs'] / 1e6:.1f} MMAC, {done['params'] / 1e6:.3f} M parameters",
+        f"{done['macs'] / 1e6:.1f} MMAC, {done['params'] / 1e6:.3f} M parameters, "
+        f"{done['live_bytes'] / 1e3:.1f} KB of activations live at once",
         f"device {priced['device']}: {priced['soc']}, {priced['core']}, "
         f"{priced['threads']} thread(s), {priced['runtime']}",
         f"{share}; bands hold eight of ten networks, or layers, of kinds that the fit has not seen",

@@ -112,6 +112,7 @@ def test_dry_run_is_complete() -> None:
     assert [step["step"] for step in steps][:3] == ["base160", "v0", "v1"]
     for step in steps:
         assert step["int8_bytes"] < step["float32_bytes"]
+        assert 0 < step["live_bytes"]["int8"] < step["live_bytes"]["float32"]
         assert step["estimated_ms"]["pixel4"]["int8"]["ms"] > 0
         assert 0 <= step["inherited_share"] <= 1
 
@@ -122,5 +123,6 @@ def test_latency_prices_every_operator() -> None:
     assert priced["ms"] == pytest.approx(sum(row["ms"] for row in priced["rows"]))
     assert all(row["ms"] > 0 or row["bound"] == "folded" for row in priced["rows"])
     tables = run("latency", "portrait", "--device", "pixel1").stdout
+    assert f"{done['live_bytes'] / 1e3:.1f} KB of activations" in tables
     for words in ("Run order", "Top 10 by time", "Sum by kind", "source:"):
         assert words in tables

@@ -16,6 +16,7 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.runtime import load
 from mobileseg.files import shipped, write_json
 from mobileseg.graph.ir import Graph
+from mobileseg.graph.memory import lower_bound
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile
 from mobileseg.nets.module import Net, build
@@ -93,6 +94,7 @@ def facts(
             "macs": rung.spec.macs,
             "float32_bytes": file_size(graph, rung.run.name, rung.labels),
             "int8_bytes": file_size(int8, rung.run.name, rung.labels),
+            "live_bytes": {"float32": lower_bound(graph), "int8": lower_bound(int8)},
             "estimated_ms": {profile.name: _estimates(graph, int8, profile) for profile in devices},
         }
         parent = next((r for r in rows if r["step"] == rung.parent), None)

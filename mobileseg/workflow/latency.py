@@ -13,6 +13,7 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.tflite import write_tflite
 from mobileseg.files import shipped, write_atomic, write_json
 from mobileseg.graph.ir import Graph
+from mobileseg.graph.memory import lower_bound
 from mobileseg.latency.against import against
 from mobileseg.latency.apart import measure_apart
 from mobileseg.latency.benchmark_model import read_profile
@@ -147,6 +148,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         "image_size": list(spec.image_size),
         "macs": spec.macs,
         "params": spec.params,
+        "live_bytes": lower_bound(graph),
     }
     result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
     if options.advise:
@@ -177,6 +179,7 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
         "image_size": list(graph[graph.inputs[0]].shape[2:]),
         "macs": graph.total_macs,
         "params": sum(prod(each.shape) for each in graph.tensors.values() if each.data is not None),
+        "live_bytes": lower_bound(graph),
         "notes": list(reading.notes),
     }
     chosen = options.devices or Recipe.devices

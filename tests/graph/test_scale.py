@@ -45,7 +45,7 @@ CONVOLUTIONS = {
 def test_fold_scale_in_front(name: str) -> None:
     op, constants = CONVOLUTIONS[name]
     before = graph(IMAGE, ("y", ops.Mul(), "image", IN_FRONT), ("z", op, "y", constants))
-    after = passes.fold_scale(before)
+    after = passes.fold_scale_in_front(before)
     assert kinds(after) == [op.kind]
     same_values(before, after)
 
@@ -56,7 +56,7 @@ def test_fold_mean_and_deviation_in_front(name: str) -> None:
     op, constants = CONVOLUTIONS[name]
     shift: Line = ("s", ops.Add(), "image", {"m": (1, 3, 1, 1)})
     before = graph(IMAGE, shift, ("y", ops.Mul(), "s", IN_FRONT), ("z", op, "y", constants))
-    after = passes.fold_scale(before)
+    after = passes.fold_scale_in_front(before)
     assert kinds(after) == ["Conv2d"]
     same_values(before, after)
 
@@ -73,6 +73,8 @@ def test_fold_scale_takes_a_chain() -> None:
     same_values(before, after)
 
 
+CONV_P: Line = ("y", ops.Conv2d(), "p", {"w": (5, 3, 1, 1)})
+MORE = {"d": (1, 5, 1, 1)}
 PADDED: Line = ("z", ops.Conv2d(pad=(1, 1, 1, 1)), "y", {"w": (5, 3, 3, 3)})
 
 
@@ -97,6 +99,14 @@ PADDED: Line = ("z", ops.Conv2d(pad=(1, 1, 1, 1)), "y", {"w": (5, 3, 3, 3)})
 def test_fold_scale_leaves_what_it_may_not_touch(lines: list[Line]) -> None:
     before = graph(IMAGE, *lines)
     assert str(passes.fold_scale(before)) == str(before)
+    assert str(passes.fold_scale_in_front(before)) == str(before)
+
+
+def test_weights_stored_smaller_stay_as_they_are() -> None:
+    lines: list[Line] = [("p", ops.Mul(), "image", IN_FRONT), CONV_P, ("z", ops.Mul(), "y", MORE)]
+    before = passes.float16_weights(graph(IMAGE, *lines))
+    assert str(passes.fold_scale(before)) == str(before)
+    assert str(passes.fold_scale_in_front(before)) == str(before)
 
 
 def test_fold_scale_of_hollow_weights_is_hollow() -> None:

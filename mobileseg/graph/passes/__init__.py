@@ -39,6 +39,7 @@ from mobileseg.graph.passes.scale import (
     batch_norm_as_products,
     fold_batch_norm,
     fold_scale,
+    fold_scale_in_front,
 )
 
 REWRITES: tuple[Pass, ...] = (deconv_to_conv, nearest_as_depth_to_space)
@@ -64,6 +65,7 @@ __all__ = [
     "fold_crelu",
     "fold_pad",
     "fold_scale",
+    "fold_scale_in_front",
     "fuse_activation",
     "hard_sigmoid_of_relu6",
     "hard_swish_as_products",

@@ -18,7 +18,12 @@ from mobileseg.graph.ops import (
 )
 from mobileseg.graph.passes.clean import fold_constants, remove_idle
 from mobileseg.graph.passes.draft import CONVS, Draft, Pass, absorb, run_passes
-from mobileseg.graph.passes.scale import batch_norm_as_conv, fold_batch_norm, fold_scale
+from mobileseg.graph.passes.scale import (
+    batch_norm_as_conv,
+    fold_batch_norm,
+    fold_scale,
+    fold_scale_in_front,
+)
 
 
 def normalise(graph: Graph) -> Graph:
@@ -105,6 +110,7 @@ NORMALISE: tuple[Pass, ...] = (
     fold_crelu,
     fold_batch_norm,
     fold_scale,
+    fold_scale_in_front,
     batch_norm_as_conv,
     fuse_activation,
     remove_idle,

@@ -29,24 +29,33 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def fold_scale(graph: Graph) -> Graph:
-    """Fold a product with constants, a sum with constants, a batch norm into a convolution.
+    """Fold a product or a sum with constants, or a batch norm, into the convolution before it.
 
     Before: `y = Conv2d x w b; z = Mul y c`, c being `(1, C, 1, 1)`. After: `z = Conv2d x w' b'`.
+    """
+
+    def into(draft: Draft, before: Node, node: Node) -> Node | None:
+        after = _affine(draft, node) if isinstance(before.op, CONVS) else None
+        return None if after is None else _behind(draft, before, after)
+
+    return absorb(graph, into)
+
+
+def fold_scale_in_front(graph: Graph) -> Graph:
+    """Fold a product or a sum with constants, or a batch norm, into the convolution behind it.
+
     Before: `y = Mul x c; z = Conv2d y w`. After: `z = Conv2d x w' b'`.
 
     In front of a padded convolution no sum folds: the padding's zeros would become the sum's.
     """
 
     def into(draft: Draft, before: Node, node: Node) -> Node | None:
-        if isinstance(before.op, CONVS):
-            after = _affine(draft, node)
-            return None if after is None else _behind(draft, before, after)
         first = _affine(draft, before) if isinstance(node.op, CONVS) else None
         return None if first is None else _in_front(draft, first, before.inputs[0], node)
 
     folded = absorb(graph, into)
-    # A chain in front of a convolution folds from its end.
-    return graph if len(folded.nodes) == len(graph.nodes) else fold_scale(folded)
+    # A chain folds from its end.
+    return graph if len(folded.nodes) == len(graph.nodes) else fold_scale_in_front(folded)
 
 
 def batch_norm_as_conv(graph: Graph) -> Graph:
@@ -128,7 +137,7 @@ def _behind(draft: Draft, conv: Node, after: _Affine) -> Node | None:
     """Return the convolution with the affine that follows it."""
     op = conv.op
     assert isinstance(op, Conv2d | ConvTranspose2d)
-    if op.activation != "none":
+    if op.activation != "none" or not _has_constants(draft, conv):
         return None
     axis = 1 if isinstance(op, ConvTranspose2d) else 0
     weight = draft.data(conv.inputs[1])
@@ -146,7 +155,7 @@ def _in_front(draft: Draft, first: _Affine, x: str, conv: Node) -> Node | None:
     op = conv.op
     assert isinstance(op, Conv2d | ConvTranspose2d)
     padded = isinstance(op, ConvTranspose2d) or op.pad != NO_PAD
-    if first.activation != "none" or (first.shifts and padded):
+    if first.activation != "none" or (first.shifts and padded) or not _has_constants(draft, conv):
         return None
     weight = draft.data(conv.inputs[1])
     conv = replace(conv, inputs=(x, *conv.inputs[1:]))
@@ -159,6 +168,12 @@ def _in_front(draft: Draft, first: _Affine, x: str, conv: Node) -> Node | None:
     )
     bias = _bias(draft, conv, weight.shape[0]) + (_float64(weight) * shift).sum(axis=(1, 2, 3))
     return _with_weights(draft, conv, _scaled(weight, factor), bias)
+
+
+def _has_constants(draft: Draft, conv: Node) -> bool:
+    """Whether the weights stand there as numbers, and are not made of something stored smaller."""
+    known = (draft.constants.get(name) or draft.graph[name] for name in conv.inputs[1:])
+    return all(tensor.data is not None and tensor.dtype == "float32" for tensor in known)
 
 
 def _per_filter(values: Floats, shape: tuple[int, ...], groups: int) -> Floats:

@@ -21,7 +21,13 @@ from onnx import TensorProto
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array, DType, Tensor
-from mobileseg.graph.passes import fuse_activation, remove_idle, run_passes
+from mobileseg.graph.passes import (
+    fold_scale,
+    fuse_activation,
+    merge_twins,
+    remove_idle,
+    run_passes,
+)
 from mobileseg.reading.onnx.call import Call
 from mobileseg.reading.onnx.fold import fold
 from mobileseg.reading.onnx.handlers import HANDLERS
@@ -83,7 +89,8 @@ def read_onnx(model: Any, where: str, size: tuple[int, int] | None = None) -> Re
     file = File(model.graph, where)
     file.opset = next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
     reading = file.read(size)
-    passes = (fuse_activation, remove_idle, integer_operators)
+    # As ONNX Runtime does before it runs the file.
+    passes = (fold_scale, fuse_activation, remove_idle, merge_twins, integer_operators)
     try:
         return Reading(run_passes(reading.graph, passes), reading.notes)
     except MobilesegError as error:
