@@ -103,7 +103,9 @@ class Emulator:
     def command(self, core: Core, log: Path, *words: object) -> list[str]:
         """Return the command that runs `guest.py` on the core; counts go to the log."""
         qemu = [*self.native("qemu-aarch64"), "-cpu", core.name, "-L", self.folder / core.name]
-        counting = ["-plugin", self.folder / "count.so", "-d", "plugin", "-D", log]
+        # QEMU takes a comma for the end of the name, and two for one.
+        plugin = str(self.folder / "count.so").replace(",", ",,")
+        counting = ["-plugin", plugin, "-d", "plugin", "-D", log]
         python = self.folder / "arm" / "usr" / "bin" / f"python{PYTHON}"
         # -I: nothing of the user's Python reaches in.
         called = [python, "-I", GUEST, self.folder / "wheels", *words]

@@ -218,8 +218,10 @@ def _run(
     else:
         if not done.returncode:
             return
+        # apt tells the cause first and ends with a general remark.
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = lines[-1] if lines else f"it ended with {done.returncode}"
+        first = [line for line in lines if line.startswith("E:")]
+        said = [*first, *lines[-1:], f"it ended with {done.returncode}"][0]
     raise MobilesegError(
         f"{_WHERE}: {Path(command[0]).name} failed: {said}; is the network up? Try again"
     )
