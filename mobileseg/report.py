@@ -120,6 +120,29 @@ def exports_table(files: Sequence[Facts]) -> Table:
     return table
 
 
+def forms_tables(files: Sequence[Facts]) -> list[Table]:
+    """Return which exact forms of operators the files have, and by whose prices; or nothing."""
+    verdicts = files[0]["forms"]
+    if not verdicts:
+        return []
+    devices = list(dict.fromkeys(name for each in verdicts for name in each["change_percent"]))
+    table = Table(title="Forms of operators", title_justify="left", title_style="")
+    for name in ("rewrite", "of", "taken", "because"):
+        table.add_column(name, overflow="fold")
+    for name in devices:
+        table.add_column(f"price on {name}", justify="right")
+    for each in verdicts:
+        layers = each["layers"]
+        table.add_row(
+            each["rewrite"],
+            layers[0] + (f" and {len(layers) - 1} more" if len(layers) > 1 else ""),
+            "yes" if each["taken"] else "no",
+            each["why"],
+            *(f"{each['change_percent'].get(name, 0):+.1f} %" for name in devices),
+        )
+    return [table]
+
+
 def _exact(check: Facts) -> str:
     if check.get("relative_error") is not None:
         return f"{check['relative_error']:.1e} relative"

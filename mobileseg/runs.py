@@ -61,10 +61,10 @@ class Run:
     def qat(self) -> Qat:
         return Qat(self.folder / "qat")
 
-    def graph_path(self, precision: str, rewrite: bool = True) -> Path:
-        """Where the graph of a file is kept, without weights."""
-        plain = "" if rewrite else "-plain"
-        return self.latency_folder / f"{precision}{plain}.graph.safetensors"
+    def graph_path(self, precision: str, form: str) -> Path:
+        """Where the graph of a file is kept, without weights; `form` as file names say it."""
+        stem = f"{precision}-{form}" if form else precision
+        return self.latency_folder / f"{stem}.graph.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:

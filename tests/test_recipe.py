@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mobileseg.errors import MobilesegError
 from mobileseg.recipe import read_recipe, read_recipe_data, shipped_recipes
+from mobileseg.workflow.forms import FOR_FLOAT
 from mobileseg.workflow.plan import plan
 from mobileseg.workflow.structure import spec_graph
 
@@ -221,7 +222,7 @@ def test_any_step_plans_or_is_one_error(changes: dict[str, Any]) -> None:
         assert 0 < spec.params <= 250_000_000
         assert spec.macs > 0
         if spec.params < 4_000_000:
-            graph = spec_graph(spec)
+            graph = spec_graph(spec, FOR_FLOAT)
             assert graph.tensors[graph.inputs[0]].shape[2:] == spec.image_size
     assert not Path("nowhere").exists()
 

@@ -30,6 +30,14 @@ Device = Annotated[
     list[str] | None,
     typer.Option("--device", help="Device to price for; again for more. mobileseg devices ls."),
 ]
+Rewrite = Annotated[
+    str,
+    typer.Option(
+        "--rewrite",
+        help="Exact other forms of operators: auto (by the devices' prices), all, none, or names "
+        "with commas.",
+    ),
+]
 On = Annotated[
     str,
     typer.Option(help="Machine to time on: ssh://user@host:port, adb or adb:SERIAL; this one."),

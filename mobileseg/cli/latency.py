@@ -16,6 +16,7 @@ from mobileseg.cli.common import (
     Device,
     Json,
     On,
+    Rewrite,
     Runs,
     SshConfig,
     parse_size,
@@ -50,9 +51,7 @@ def price(
     ] = "float32",
     int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
     step: Annotated[str | None, typer.Option(help="Step of the recipe; the last one.")] = None,
-    rewrite: Annotated[
-        bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
-    ] = True,
+    rewrite: Rewrite = "auto",
     measure: Annotated[
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
     ] = False,

@@ -14,6 +14,7 @@ from mobileseg.cli.common import (
     Data,
     Json,
     RecipeArg,
+    Rewrite,
     RunArg,
     Runs,
     Set,
@@ -151,9 +152,14 @@ def export(
         Literal["raw", "task", "mediapipe"],
         typer.Option(help="Who loads it: the bare runtime, Task Library, MediaPipe."),
     ] = "raw",
-    rewrite: Annotated[
-        bool, typer.Option("--rewrite/--no-rewrite", help="Use exact, faster forms of operators.")
-    ] = True,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Device whose prices choose between exact forms of operators, name or path; again "
+            "for more. By default what was measured here and counted on Arm."
+        ),
+    ] = None,
+    rewrite: Rewrite = "auto",
     images: Images = None,
     max_drop: MaxDrop = None,
     ranges: RangesBy = None,
@@ -180,7 +186,7 @@ def export(
 
     Example: mobileseg export portrait/final --int8 --explain --plot pictures
     """
-    from mobileseg.report import exports_table
+    from mobileseg.report import exports_table, forms_tables
     from mobileseg.report_memory import explain_tables
     from mobileseg.report_quantize import verdict_line, verdict_tables
     from mobileseg.runs import find_run
@@ -208,6 +214,7 @@ def export(
         interface=interface,
         output=output,
         rewrite=rewrite,
+        devices=tuple(device or ()),
         folder=out,
         memory_plan=memory_plan,
         explain=explain,
@@ -220,7 +227,8 @@ def export(
     made = run_export(found, options, data, say)
     files = [each.as_dict() for each in made.files]
     verdict = made.verdict.as_dict() if made.verdict else None
-    tables = [exports_table(files), *(verdict_tables(verdict) if verdict else [])]
+    tables = [exports_table(files), *forms_tables(files)]
+    tables += verdict_tables(verdict) if verdict else []
     if made.explained:
         tables += explain_tables(made.explained)
     done = {"run": found.name, "files": files, "verdict": verdict, "explained": made.explained}

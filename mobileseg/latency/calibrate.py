@@ -39,7 +39,7 @@ from mobileseg.latency.solve import (
 )
 
 # Operators that the runtime folds into the next one: see `DeviceProfile.fuses`.
-FUSES: tuple[Literal["pad"], ...] = ("pad",)
+FUSES: tuple[Literal["pad", "lookup"], ...] = ("pad", "lookup")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def noise(timed: Sequence[Visits]) -> Noise:
 def sample(graph: Graph, family: str, ms: float) -> Sample:
     """One measured network: the operators that take time."""
     working = [node for node in graph.nodes if not folded(graph, node, FUSES)]
-    return Sample(tuple(features(graph, node) for node in working), family, ms)
+    return Sample(tuple(features(graph, node, FUSES) for node in working), family, ms)
 
 
 def calibrated(samples: Sequence[Sample], busy: Noise) -> Coefficients:

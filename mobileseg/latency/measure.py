@@ -317,8 +317,9 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "hard_swish": ("hardswish", "hswish"),
     "hard_sigmoid": ("hardsigmoid",),
     "neg": ("neg",),
-    "add": ("add",),
-    "mul": ("mul",),
+    # A chain that became a table has no name of its own there.
+    "add": ("add", "unaryop"),
+    "mul": ("mul", "unaryop"),
     "concat": ("concat", "copy("),
     "pad": ("pad",),
     "crop": ("slice",),

@@ -44,6 +44,7 @@ from mobileseg.latency.cost import (
     filled_pixels,
     memory_ms,
 )
+from mobileseg.latency.lookup import LOOKUP, ends_lookup, in_lookup
 from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Precision
 from mobileseg.latency.table import Bound, Pricing, Row
 
@@ -62,8 +63,11 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     return Pricing(tuple(shared), profile, max(factors, default=1.0))
 
 
-def features(graph: Graph, node: Node) -> Features:
-    """Return what the node's price depends on. Raises MobilesegError for an unpriced operator."""
+def features(graph: Graph, node: Node, fuses: Sequence[str] = ()) -> Features:
+    """Return what the node's price depends on. Raises MobilesegError for an unpriced operator.
+
+    fuses: of the device; the last operator of a chain that becomes a table is that table.
+    """
     classify = PRICES.get(type(node.op))
     if type(node.op) in TRAINING_OPS:
         raise MobilesegError(
@@ -75,7 +79,7 @@ def features(graph: Graph, node: Node) -> Features:
     work = classify(node.op, graph.shapes(node), graph[node.output].shape)
     macs = graph.macs(node)
     return Features(
-        kernel=work.kernel,
+        kernel=LOOKUP if "lookup" in fuses and ends_lookup(graph, node) else work.kernel,
         work=float(macs or work.elements),
         reduction=max(1.0, work.reduction),
         pixels=float(max(1, work.pixels)),
@@ -92,7 +96,7 @@ def bytes_moved(graph: Graph, node: Node) -> int:
 
 
 def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: bool) -> Row:
-    shape = features(graph, node)
+    shape = features(graph, node, profile.fuses)
     precision = _precision(graph, node, half)
     if precision == "float16":
         shape = replace(shape, nbytes=shape.nbytes / 2)
@@ -134,6 +138,9 @@ def folded(graph: Graph, node: Node, fuses: Sequence[str]) -> str:
     """Why the node takes no time when the network runs, or nothing. fuses: of the device."""
     if node.inputs and not graph.activations(node):
         return "a constant, computed once when the file is loaded"
+    last = in_lookup(graph, node) if "lookup" in fuses else None
+    if last is not None:
+        return f"the runtime makes one table of it and {last.layer}"
     if not isinstance(node.op, Pad) or "pad" not in fuses:
         return ""
     reader = graph.only_consumer(node.output)

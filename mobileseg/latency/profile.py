@@ -102,7 +102,8 @@ class Coefficients(Table):
 class DeviceProfile(Table):
     """A device, its runtime and thread count, and the coefficients per precision.
 
-    fuses: operators that the runtime folds into the next one and that therefore take no time.
+    fuses: operators that the runtime folds into the next one and that therefore take no time:
+        "pad" into a convolution, "lookup" a chain of point-wise ones at int8 into one table.
     source: where the measurements came from. note: what to bear in mind.
     """
 
@@ -114,7 +115,7 @@ class DeviceProfile(Table):
     runtime: str
     year: Count
     source: tuple[str, ...]
-    fuses: tuple[Literal["pad"], ...]
+    fuses: tuple[Literal["pad", "lookup"], ...]
     float32: Coefficients
     float16: Coefficients | None = None
     int8: Coefficients | None = None

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from mobileseg.graph.ir import Graph
-from mobileseg.graph.passes import FOR_INT8, run_passes
 from mobileseg.quantize.config import QuantizeConfig, RangeBy, Repair
 from mobileseg.quantize.edges import Interface
 from mobileseg.quantize.repair import Quantized, post_train, with_kept
@@ -77,7 +76,6 @@ def as_recipe_says(
 
     val: where trials are to be looked at, too; it chooses nothing.
     """
-    graph = run_passes(graph, FOR_INT8)
     size = graph[graph.inputs[0]].shape[2:]
     seen = load_calibration(recipe, (size[0], size[1]), config.images)
     if "auto" not in (config.repair, config.keep_float):

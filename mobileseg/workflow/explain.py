@@ -16,6 +16,7 @@ from mobileseg.graph.trace import trace
 from mobileseg.latency.calibrate import Visits, noise, visits
 from mobileseg.latency.place import HERE, Job, run_job
 from mobileseg.nets.module import Net
+from mobileseg.workflow.forms import FOR_INT8, Forms
 from mobileseg.workflow.network import Output, as_int8, float_passes
 
 JOB = Job(rounds=9, ms=40)
@@ -43,11 +44,11 @@ class Stage:
         }
 
 
-def stages(net: Net, output: Output = "logits", rewrite: bool = True) -> list[Stage]:
+def stages(net: Net, output: Output = "logits", forms: Forms = FOR_INT8) -> list[Stage]:
     """Return the network as traced, then behind each pass of its export."""
     graph = trace(net, net.spec.image_size)
     found = [Stage("as traced", "the module's own operators", graph)]
-    for each in float_passes(output, rewrite):
+    for each in float_passes(net, output, forms):
         graph = each(graph)
         found.append(Stage(each.__name__, _first_line(each), graph))
     return found
@@ -61,12 +62,12 @@ def explain(
     net: Net,
     exported: Graph,
     output: Output,
-    rewrite: bool,
+    forms: Forms,
     say: Callable[[str], None],
     job: Job = JOB,
 ) -> dict[str, Any]:
     """Return the passes, measured in turns in one run, and the memory of the exported graph."""
-    found = stages(net, output, rewrite)
+    found = stages(net, output, forms)
     say(f"timing the network behind {len(found) - 1} passes, in turns")
     timed = _timed(found, job)
     rows = []

@@ -30,13 +30,20 @@ from mobileseg.workflow.check import require_kept, static_rows
 from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.consumer import require_loadable, segmenter_file, write_snippets
 from mobileseg.workflow.explain import explain
+from mobileseg.workflow.forms import UNCHANGED, Choice, Forms
 from mobileseg.workflow.int8 import (
     calibration_path,
     read_pictures,
     wished,
     write_calibration,
 )
-from mobileseg.workflow.network import Output, Pictures, file_predict, float_graph, load_net
+from mobileseg.workflow.network import (
+    Output,
+    Pictures,
+    file_predict,
+    formed_graph,
+    load_net,
+)
 from mobileseg.workflow.sensitivity import blamed
 from mobileseg.workflow.trained import Trained, load_trained
 from mobileseg.workflow.verdict import Judge, Verdict
@@ -62,13 +69,15 @@ class ExportOptions:
     run's quantization-aware training, where there is one. memory_plan: whether a .tflite file says
     where its activations lie. explain: whether to say what every pass does and where the memory
     goes; plot: folder for a picture of the memory.
+    rewrite, devices: which exact forms of operators, and who decides; see `choose.Forms`.
     """
 
     precision: Precision = "int8"
     formats: tuple[Format, ...] = ("tflite",)
     interface: Interface = "uint8"
     output: Output = "logits"
-    rewrite: bool = True
+    rewrite: str = "auto"
+    devices: tuple[str, ...] = ()
     folder: Path | None = None
     memory_plan: bool = False
     explain: bool = False
@@ -76,6 +85,11 @@ class ExportOptions:
     quantize: Mapping[str, Any] = field(default_factory=dict)
     target: Target = "raw"
     qat: bool = True
+
+    @property
+    def forms(self) -> Forms:
+        """What is asked of the operators."""
+        return Forms(self.precision == "int8", self.rewrite, self.devices)
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ class Exported:
     path: Path
     bytes: int
     check: Check
+    choice: Choice
     contract: Contract
     snippets: tuple[Path, ...]
     graph: Graph = field(repr=False)
@@ -97,6 +112,7 @@ class Exported:
             "check": self.check.as_dict(),
             "contract": self.contract.as_dict(),
             "snippets": [str(path) for path in self.snippets],
+            "forms": self.choice.as_dicts(),
         }
 
 
@@ -136,7 +152,7 @@ def _explained(
 ) -> dict[str, Any] | None:
     found = None
     if options.explain:
-        found = explain(net, graph, options.output, options.rewrite, say)
+        found = explain(net, graph, options.output, options.forms, say)
     if options.plot is not None:
         title = f"{run.name} {options.precision}"
         path = options.plot / f"{title.replace('/', '-').replace(' ', '-')}-memory.png"
@@ -163,7 +179,7 @@ def _export(
     """Return the files, and of int8 ones what they were made of."""
     require_loadable(options)
     made = None
-    graph = float_graph(net, options.output, options.rewrite)
+    graph, choice = formed_graph(net, options.output, options.forms)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
     trained = _trained(run, options)
@@ -172,7 +188,7 @@ def _export(
     if trained is not None:
         say(f"{run.name}: int8 as trained (mobileseg qat); --no-qat leaves that out")
         made = trained.int8(options.output, options.interface)
-        graph = made.graph
+        graph, choice = made.graph, UNCHANGED
     elif options.precision == "int8":
         config = wished(recipe, options.quantize)
         settled = as_recipe_says(graph, recipe, config, options.interface, say=say)
@@ -191,7 +207,8 @@ def _export(
         write_atomic(path, segmenter_file(graph, contract, options.memory_plan))
         check = check_file(path, graph, shown)
         snippets = write_snippets(path, contract, options.target)
-        written.append(Exported(path, path.stat().st_size, check, contract, snippets, graph))
+        size = path.stat().st_size
+        written.append(Exported(path, size, check, choice, contract, snippets, graph))
     write_json(
         folder / f"{stem}.json",
         [asdict(options) | {"folder": None, "plot": None}, *(w.as_dict() for w in written)],
@@ -211,7 +228,7 @@ def _trained(run: Run, options: ExportOptions) -> Trained | None:
     if trained is None:
         return None
     others = [f"--{key.replace('_', '-')}" for key in options.quantize if key != "max_drop"]
-    others += [] if options.rewrite else ["--no-rewrite"]
+    others += ["--rewrite"] * (options.rewrite != "auto") + ["--device"] * bool(options.devices)
     if others:
         raise MobilesegError(
             f"{run.name}: was trained as the int8 graph that it is, which {', '.join(others)} "
@@ -234,7 +251,8 @@ def export_stem(recipe: Recipe, run: Run, options: ExportOptions, trained: bool 
         words.append(options.target)
     if options.memory_plan:
         words.append("planned")
-    return "-".join(words if options.rewrite else [*words, "plain"])
+    form = options.forms.label()
+    return "-".join([*words, form] if form else words)
 
 
 def evaluation_pictures(recipe: Recipe, size: tuple[int, int]) -> Pictures:
@@ -245,13 +263,13 @@ def evaluation_pictures(recipe: Recipe, size: tuple[int, int]) -> Pictures:
 def require_equal(net: Net, graph: Graph, images: Pictures, output: Output) -> float:
     """Return the graph's largest error against the module, relative to the largest output.
 
-    Raises GateError above `FLOAT_TOLERANCE`. Of another output than logits the logits are compared.
+    Raises GateError above `FLOAT_TOLERANCE`. Of classes the logits before them are compared.
     """
     x = torch.from_numpy(pixels_as(images, np.dtype(np.float32)))
-    if output != "logits":
+    if output == "argmax":
         graph = graph.edit(graph.nodes[:-1], outputs=(graph.nodes[-1].inputs[0],))
     with torch.inference_mode():
-        expected = net(x)
+        expected = _SEEN_AS[output](net(x))
         error = float((execute(graph, x) - expected).abs().max() / expected.abs().max())
     if not error <= FLOAT_TOLERANCE:
         raise GateError(
@@ -259,3 +277,11 @@ def require_equal(net: Net, graph: Graph, images: Pictures, output: Output) -> f
             f"output; {FLOAT_TOLERANCE:.0e} is allowed"
         )
     return error
+
+
+_SEEN_AS: dict[Output, Callable[[torch.Tensor], torch.Tensor]] = {
+    "logits": lambda logits: logits,
+    "argmax": lambda logits: logits,
+    "softmax": lambda logits: logits.softmax(dim=1),
+    "sigmoid": torch.sigmoid,
+}

@@ -13,7 +13,6 @@ from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import pixels_as
 from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Array, Graph
-from mobileseg.graph.passes import FOR_INT8, run_passes
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.convert import quantize
@@ -122,7 +121,6 @@ def read_int8(path: Path, run: Run, graph: Graph) -> Graph | None:
         return None
     if manifest.get("graph"):
         return load_graph(path.with_name(Path(manifest["graph"]).name), str(digest))
-    graph = run_passes(graph, FOR_INT8)
     if not ranges.keys() >= {n.output for n in graph.nodes}:
         return None
     return quantize(graph, ranges)

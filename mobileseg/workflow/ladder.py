@@ -30,13 +30,13 @@ from mobileseg.train.loop import fit
 from mobileseg.train.pairs import Split, pairs, split_note
 from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.consumer import file_size
+from mobileseg.workflow.device import device
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
-from mobileseg.workflow.latency import device
+from mobileseg.workflow.forms import FOR_FLOAT, FOR_INT8, Forms, choose
 from mobileseg.workflow.network import (
     as_int8,
-    empty_graph,
     file_predict,
-    float_graph,
+    plain_graph,
     with_weights,
 )
 from mobileseg.workflow.plan import Rung, plan
@@ -66,7 +66,7 @@ def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     """Return what is known of every rung without training."""
     rungs = plan(recipe, runs)
     nets = [build(rung.spec, device="meta") for rung in rungs]
-    rows = facts(rungs, [float_graph(net) for net in nets], _profiles(recipe))
+    rows = facts(rungs, [plain_graph(net) for net in nets], recipe.devices)
     states = {rung.step.name: net.state_dict() for rung, net in zip(rungs, nets, strict=True)}
     for rung, row in zip(rungs, rows, strict=True):
         # Of hollow weights the shares are right; the values are not there.
@@ -77,15 +77,17 @@ def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
 
 
 def facts(
-    rungs: Sequence[Rung], graphs: Iterable[Graph], devices: Sequence[DeviceProfile]
+    rungs: Sequence[Rung], graphs: Iterable[Graph], devices: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return counts, file sizes and estimated times of each rung, and the empty promises.
 
-    `graphs`: each rung's float graph; its weights do not matter.
+    `graphs`: each rung's plain float graph; its weights do not matter. Times are those of the file
+    that is exported for a device, sizes those of the file for no certain one.
     """
     rows: list[dict[str, Any]] = []
-    for rung, graph in zip(rungs, graphs, strict=True):
-        int8 = as_int8(graph)
+    profiles = [device(name) for name in devices]
+    for rung, plain in zip(rungs, graphs, strict=True):
+        graph, int8 = _formed(plain, FOR_FLOAT), _formed(plain, FOR_INT8)
         row = {
             "step": rung.name,
             "parent": rung.parent,
@@ -95,18 +97,26 @@ def facts(
             "float32_bytes": file_size(graph, rung.run.name, rung.labels),
             "int8_bytes": file_size(int8, rung.run.name, rung.labels),
             "live_bytes": {"float32": lower_bound(graph), "int8": lower_bound(int8)},
-            "estimated_ms": {profile.name: _estimates(graph, int8, profile) for profile in devices},
+            "estimated_ms": {
+                profile.name: _estimates(plain, profile, name)
+                for name, profile in zip(devices, profiles, strict=True)
+            },
         }
         parent = next((r for r in rows if r["step"] == rung.parent), None)
-        row["saves_no_time"] = parent is not None and _empty_promise(row, parent, devices[0].name)
+        row["saves_no_time"] = parent is not None and _empty_promise(row, parent, profiles[0].name)
         rows.append(row)
     return rows
 
 
-def _estimates(graph: Graph, int8: Graph, profile: DeviceProfile) -> dict[str, Any]:
-    priced = {"float32": price(graph, profile)}
+def _formed(plain: Graph, forms: Forms) -> Graph:
+    graph = choose(plain, forms)(plain)
+    return as_int8(graph) if forms.int8 else graph
+
+
+def _estimates(plain: Graph, profile: DeviceProfile, name: str) -> dict[str, Any]:
+    priced = {"float32": price(_formed(plain, Forms(False, devices=(name,))), profile)}
     if profile.int8 is not None:
-        priced["int8"] = price(int8, profile)
+        priced["int8"] = price(_formed(plain, Forms(True, devices=(name,))), profile)
     return {
         name: {"ms": each.ms, "low_ms": each.low_ms, "high_ms": each.high_ms}
         for name, each in priced.items()
@@ -130,7 +140,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     started = time.perf_counter()
     rungs = plan(recipe, options.runs)
     chosen = _chain(rungs, options.only) if options.only else rungs
-    rows = facts(rungs, (empty_graph(rung.spec) for rung in rungs), _profiles(recipe))
+    rows = facts(rungs, (_empty(rung) for rung in rungs), recipe.devices)
     test = _Test(recipe)
     say(split_note(recipe.data))
     data_key = _data_key(recipe)
@@ -144,7 +154,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         # What is counted and priced now goes before what a kept step said when it was made.
         row.update({**report, **row})
         if rung in chosen and rung.run.trained:
-            keep_graphs(rung.run, rung.spec)
+            keep_graphs(rung.run, rung.spec, recipe.devices)
             row.update(_trained_on(recipe, rung, options, say))
     _compare(rows)
     last = chosen[-1]
@@ -192,8 +202,7 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
         rungs.append(Rung(run.name, step, above, run.spec(), recipe.data.classes, run, ""))
         reports.append(report)
     devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
-    graphs = (empty_graph(rung.spec) for rung in rungs)
-    rows = facts(rungs, graphs, [device(name) for name in devices])
+    rows = facts(rungs, (_empty(rung) for rung in rungs), tuple(devices))
     for row, report in zip(rows, reports, strict=True):
         row.update({**report, **row})
     for rung, row in zip(rungs, rows, strict=True):
@@ -202,8 +211,8 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _profiles(recipe: Recipe) -> list[DeviceProfile]:
-    return [device(name) for name in recipe.devices]
+def _empty(rung: Rung) -> Graph:
+    return plain_graph(build(rung.spec, device="meta"))
 
 
 def _chain(rungs: list[Rung], name: str) -> list[Rung]:

@@ -26,7 +26,6 @@ from mobileseg.latency.profile import (
     Precision,
     load_profile,
     precisions,
-    profiles,
 )
 from mobileseg.latency.table import Pricing
 from mobileseg.latency.toml import profile_toml
@@ -35,6 +34,8 @@ from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
+from mobileseg.workflow.device import device, devices
+from mobileseg.workflow.forms import Forms
 from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.plan import plan
 from mobileseg.workflow.structure import run_graph, spec_graph
@@ -53,7 +54,7 @@ class LatencyOptions:
 
     devices: tuple[str, ...] = ()
     precision: Precision = "float32"
-    rewrite: bool = True
+    rewrite: str = "auto"
     measure: bool = False
     threads: int = 1
     step: str | None = None
@@ -65,37 +66,12 @@ class LatencyOptions:
     where: Where = THIS_MACHINE
 
 
-def devices() -> dict[str, Path]:
-    """Return the shipped device profiles by name."""
-    return profiles(shipped("assets", "devices"))
-
-
-def device(name: str) -> DeviceProfile:
-    """Return a profile by its name or path. Raises MobilesegError with the names there are."""
-    path = Path(name)
-    if path.suffix == ".toml" and path.is_file():
-        return load_profile(path)
-    known = devices()
-    if name not in known and any(word in name.lower() for word in _NEURAL):
-        raise MobilesegError(
-            f"--device {name!r}: the time on a neural processor cannot be told from the network: "
-            "its compiler fuses, splits and refuses operators by rules of its own. Measure it on "
-            f"the phone; CPU and GPU devices are: {', '.join(known)}"
-        )
-    if name not in known:
-        raise unknown("--device", "device", name, known)
-    return load_profile(known[name])
-
-
 def transfer_device(base: str, chip: str, out: Path) -> None:
     """Write the profile of a chip that nobody measured, by a measured device of the same core."""
     facts = shipped("assets", "latency")
     profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
     command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
     write_atomic(out, profile_toml(profile, command).encode())
-
-
-_NEURAL = ("npu", "dsp", "hexagon", "edgetpu", "nnapi", "ane")
 
 
 def device_facts() -> list[dict[str, Any]]:
@@ -136,12 +112,11 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     if options.input_size is not None:
         raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
-    profiles_ = [device(each) for each in options.devices or recipe.devices]
-    int8 = options.precision == "int8"
-    if run is None:
-        graph = spec_graph(spec, int8, options.rewrite)
-    else:
-        graph = run_graph(run, spec, int8, options.rewrite)
+    chosen = options.devices or recipe.devices
+    profiles_ = [device(each) for each in chosen]
+    # A measurement stands beside every device's rows: then all are of the first one's file.
+    forms = [_forms(options, chosen[0] if options.measure else each) for each in chosen]
+    graphs = [spec_graph(spec, f) if run is None else run_graph(run, spec, f) for f in forms]
     result: dict[str, Any] = {
         "network": name,
         "precision": options.precision,
@@ -150,12 +125,14 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         "params": spec.params,
         "live_bytes": lower_bound(graph),
     }
-    result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
+    result["devices"] = [
+        _priced(graph, name, each, options) for graph, each in zip(graphs, profiles_, strict=True)
+    ]
     if options.advise:
-        for found, profile in zip(result["devices"], profiles_, strict=True):
-            found["advice"] = _advised(spec, profile, options)
+        for found, profile, form in zip(result["devices"], profiles_, forms, strict=True):
+            found["advice"] = _advised(spec, profile, form, options)
     if options.measure:
-        result["measured"] = _measured(graph, options)
+        result["measured"] = _measured(graphs[0], options)
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
@@ -197,8 +174,8 @@ def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
         raise MobilesegError(f"--advise: edits a recipe's network; {path} is a file, leave it out")
     if options.step is not None:
         raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
-    if not options.rewrite:
-        raise MobilesegError(f"--no-rewrite: {path} is priced as it is anyway; leave it out")
+    if options.rewrite != "auto":
+        raise MobilesegError(f"--rewrite: {path} is priced as it is; leave it out")
 
 
 def _is_int8(graph: Graph) -> bool:
@@ -224,11 +201,18 @@ def _priced(
     return found
 
 
-def _advised(spec: NetSpec, profile: DeviceProfile, options: LatencyOptions) -> dict[str, Any]:
+def _forms(options: LatencyOptions, name: str) -> Forms:
+    """The form of the file that is exported for a device."""
+    return Forms(options.precision == "int8", options.rewrite, (name,))
+
+
+def _advised(
+    spec: NetSpec, profile: DeviceProfile, forms: Forms, options: LatencyOptions
+) -> dict[str, Any]:
     """What slows the network down on one device, and what each cut would save."""
 
     def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
-        smaller = spec_graph(other, options.precision == "int8", options.rewrite)
+        smaller = spec_graph(other, forms)
         return smaller, price(smaller, profile, options.precision == "float16")
 
     return advise(spec, price_of)

@@ -16,20 +16,13 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.passes import (
-    FINISH,
-    FOR_INT8,
-    FOR_TFLITE,
-    NORMALISE,
-    REWRITES,
-    Pass,
-    run_passes,
-)
+from mobileseg.graph.passes import NORMALISE, Pass, normalise
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec
 from mobileseg.quantize.convert import quantize
 from mobileseg.runs import Run
+from mobileseg.workflow.forms import FOR_INT8, Choice, Forms, choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,30 +65,41 @@ def with_weights(spec: NetSpec, state: Mapping[str, Tensor], where: str) -> Net:
     return net.eval()
 
 
-def float_graph(net: Net, output: Output = "logits", rewrite: bool = True) -> Graph:
-    """Return the float graph that files are written from."""
-    return run_passes(trace(net, net.spec.image_size), float_passes(output, rewrite))
+def float_graph(net: Net, output: Output = "logits", forms: Forms = FOR_INT8) -> Graph:
+    """Return the float graph that files are written from; by default to be quantized."""
+    return formed_graph(net, output, forms)[0]
 
 
-def float_passes(output: Output = "logits", rewrite: bool = True) -> tuple[Pass, ...]:
+def formed_graph(net: Net, output: Output, forms: Forms) -> tuple[Graph, Choice]:
+    """Return the float graph that files are written from, and why its operators are those."""
+    graph = with_output(plain_graph(net), output)
+    choice = choose(graph, forms)
+    return choice(graph), choice
+
+
+def float_passes(net: Net, output: Output, forms: Forms) -> tuple[Pass, ...]:
     """Return the passes that make a traced network the float graph of a file, in order."""
 
     def output_head(graph: Graph) -> Graph:
         """Add what a pixel of the output is to say."""
         return with_output(graph, output)
 
-    rewrites = REWRITES if rewrite else ()
-    return (*NORMALISE, output_head, *rewrites, *FOR_TFLITE, *FINISH)
+    _, choice = formed_graph(net, output, forms)
+    return (*NORMALISE, output_head, *choice.passes())
 
 
-def empty_graph(spec: NetSpec, rewrite: bool = True) -> Graph:
+def plain_graph(net: Net) -> Graph:
+    """Return the float graph with the operators that the network has."""
+    return normalise(trace(net, net.spec.image_size))
+
+
+def empty_graph(spec: NetSpec, forms: Forms = FOR_INT8) -> Graph:
     """Return the graph with weights of zeros: what counting and pricing need, and no training."""
-    return float_graph(build(spec, device="meta"), rewrite=rewrite)
+    return float_graph(build(spec, device="meta"), forms=forms)
 
 
 def as_int8(graph: Graph) -> Graph:
     """Return the graph as int8 with made-up ranges: right in types and sizes, not in values."""
-    graph = run_passes(graph, FOR_INT8)
     return quantize(graph, dict.fromkeys(graph.tensors, (-1.0, 1.0)))
 
 

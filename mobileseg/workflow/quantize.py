@@ -19,9 +19,9 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.pairs import Split
 from mobileseg.workflow.choose import Settled, as_recipe_says
+from mobileseg.workflow.device import device
 from mobileseg.workflow.export import judge_of
 from mobileseg.workflow.int8 import wished
-from mobileseg.workflow.latency import device
 from mobileseg.workflow.network import float_graph, load_net
 from mobileseg.workflow.sensitivity import LayerError, blamed, in_runtime, sensitivity
 from mobileseg.workflow.verdict import Verdict

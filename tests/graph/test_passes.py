@@ -122,28 +122,6 @@ def test_fold_crelu_leaves_what_is_none(last: list[Line]) -> None:
     assert str(passes.fold_crelu(before)) == str(before)
 
 
-@pytest.mark.parametrize("constants", [{"w": (3, 5, 4, 4), "b": (5,)}, {"w": (3, 5, 4, 4)}])
-def test_deconv_to_conv(constants: dict[str, tuple[int, ...]]) -> None:
-    op = ops.ConvTranspose2d(pad=ALL_ONE, activation="relu")
-    before = graph(IMAGE, ("y", op, "image", constants))
-    after = passes.deconv_to_conv(before)
-    bias = ", y.bias_2x2[20]" if "b" in constants else ""
-    assert str(after) == text(f"""
-        inputs %image: f32[1, 3, 6, 8]
-        %y.pad: f32[1, 3, 8, 10] = Pad(pad=1x1x1x1) %image
-        %y.phases: f32[1, 20, 7, 9] = Conv2d(activation=relu) %y.pad, y.weight_2x2[20, 3, 2, 2]{bias}
-        %y.mixed: f32[1, 5, 14, 18] = DepthToSpace() %y.phases
-        %y: f32[1, 5, 12, 16] = Crop(start=1x1 size=12x16) %y.mixed
-        outputs y
-    """)  # noqa: E501
-    same_values(before, after)
-
-
-def test_deconv_to_conv_leaves_other_deconvolutions() -> None:
-    before = graph(IMAGE, ("y", ops.ConvTranspose2d(), "image", {"w": (3, 5, 2, 2)}))
-    assert str(passes.deconv_to_conv(before)) == str(before)
-
-
 def test_explicit_pad_for_torch_padding() -> None:
     conv: Line = ("y", ops.Conv2d((2, 2), ALL_ONE), "image", {"w": (5, 3, 3, 3)})
     before = graph(IMAGE, conv)
@@ -227,45 +205,6 @@ def test_hard_sigmoid_of_relu6() -> None:
         outputs y
     """)
     same_values(before, after, 1e-6)
-
-
-def test_hard_swish_as_products() -> None:
-    before = graph(IMAGE, ("y", ops.Activation("hard_swish"), "image"))
-    after = passes.hard_swish_as_products(before)
-    assert str(after) == text("""
-        inputs %image: f32[1, 3, 6, 8]
-        %y.shifted: f32[1, 3, 6, 8] = Add(activation=relu6) %image, y.three[1, 1, 1, 1]
-        %y.product: f32[1, 3, 6, 8] = Mul() %image, %y.shifted
-        %y: f32[1, 3, 6, 8] = Mul() %y.product, y.sixth[1, 1, 1, 1]
-        outputs y
-    """)
-    same_values(before, after, 1e-6)
-
-
-def test_nearest_as_depth_to_space() -> None:
-    before = graph(IMAGE, ("y", ops.Resize((12, 16), "nearest"), "image"))
-    after = passes.nearest_as_depth_to_space(before)
-    assert str(after) == text("""
-        inputs %image: f32[1, 3, 6, 8]
-        %y.copies: f32[1, 12, 6, 8] = Concat() %image, %image, %image, %image
-        %y: f32[1, 3, 12, 16] = DepthToSpace() %y.copies
-        outputs y
-    """)
-    same_values(before, after, 0)
-
-
-@pytest.mark.parametrize(
-    "op",
-    [
-        ops.Resize((18, 24), "nearest"),
-        ops.Resize((12, 8), "nearest"),
-        ops.Resize((3, 4), "nearest"),
-        ops.Resize((12, 16)),
-    ],
-)
-def test_other_resizes_stay(op: ops.Resize) -> None:
-    before = graph(IMAGE, ("y", op, "image"))
-    assert str(passes.nearest_as_depth_to_space(before)) == str(before)
 
 
 def test_neg_as_mul() -> None:
@@ -363,7 +302,7 @@ def test_unsigned_steps_leave_floats_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "each", [*passes.NORMALISE, *passes.REWRITES, *passes.FOR_TFLITE, *passes.FOR_INT8]
+    "each", [*passes.NORMALISE, *passes.REWRITES, *passes.SETTLE, *passes.FOR_TFLITE]
 )
 def test_a_pass_that_finds_nothing_changes_nothing(each: passes.Pass) -> None:
     before = graph(IMAGE, CONV, ("z", ops.Softmax(), "y"))

@@ -19,7 +19,7 @@ from mobileseg.files import shipped
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8
 from mobileseg.graph.ir import Array, Graph
-from mobileseg.graph.passes import FOR_INT8, FOR_TFLITE, REWRITES, normalise, run_passes
+from mobileseg.graph.passes import normalise
 from mobileseg.graph.trace import trace
 from mobileseg.latency.price import price
 from mobileseg.nets.module import Net, build
@@ -29,6 +29,7 @@ from mobileseg.quantize.calibrate import calibrate
 from mobileseg.quantize.convert import quantize
 from mobileseg.recipe import read_recipe, shipped_recipes
 from mobileseg.train.data import read_image, resize_image
+from mobileseg.workflow.forms import FOR_FLOAT, FOR_INT8, choose
 from mobileseg.workflow.ladder import dry_run
 from mobileseg.workflow.latency import device, devices
 from mobileseg.workflow.network import as_int8, empty_graph
@@ -216,13 +217,14 @@ def test_from_module_to_files(name: str, tmp_path: Path) -> None:
         x = torch.from_numpy(images)
         reference = net(x)
         torch.testing.assert_close(execute(traced, x), reference, rtol=1e-4, atol=1e-4)
-    graph = run_passes(normalise(traced), (*REWRITES, *FOR_TFLITE))
+    plain = normalise(traced)
+    graph = choose(plain, FOR_FLOAT)(plain)
     for ending in ("tflite", "onnx"):
         check = checked(tmp_path, graph, ending)
         # Rounding in a hundred layers of weights that have hardly been trained.
         assert check.relative_error is not None and check.relative_error < 1e-4
         assert check.layout_operators == {}
-    before = run_passes(graph, FOR_INT8)
+    before = choose(plain, FOR_INT8)(plain)
     int8 = quantize(before, calibrate(before, [images]))
     check = checked(tmp_path, int8, "tflite")
     assert check.problems() == []

@@ -16,6 +16,7 @@ from mobileseg.reading.tflite.memory_plan import overlaps, read_memory_plan
 from mobileseg.report_memory import explain_tables
 from mobileseg.runs import Run
 from mobileseg.workflow.explain import Stage, explain, stages
+from mobileseg.workflow.forms import FOR_INT8
 from mobileseg.workflow.network import as_int8, float_graph, load_net
 from tests.workflow.conftest import Call, Place
 
@@ -48,7 +49,7 @@ def test_the_last_stage_is_what_is_exported(net: Net, found: list[Stage]) -> Non
 
 def test_explained(net: Net) -> None:
     exported = as_int8(float_graph(net))
-    told = explain(net, exported, "logits", True, lambda _: None, QUICK)
+    told = explain(net, exported, "logits", FOR_INT8, lambda _: None, QUICK)
     rows = {row["pass"]: row for row in told["passes"]}
     first, last = told["passes"][0], told["passes"][-1]
     assert rows["fold_batch_norm"]["nodes"] < rows["fold_pad"]["nodes"]

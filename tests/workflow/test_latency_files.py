@@ -17,7 +17,7 @@ from mobileseg.graph.ir import Graph
 from mobileseg.latency.apart import measure_apart
 from mobileseg.latency.price import price
 from mobileseg.nets.zoo import ZOO
-from mobileseg.workflow.latency import device, devices
+from mobileseg.workflow.device import device, devices
 from mobileseg.workflow.network import as_int8, empty_graph
 from tests.reading.foreign import TFLite
 from tests.workflow.conftest import Call, Place
@@ -112,7 +112,7 @@ def test_trained_runs_need_no_torch(int8: bool, trained: Place) -> None:
 
 
 def test_a_damaged_or_old_graph_is_built_again(copy: Place, call: Call) -> None:
-    path = copy.step("skips") / "latency" / "float32.graph.safetensors"
+    path = copy.step("skips") / "latency" / "float32-for_pixel4.graph.safetensors"
     words = ["latency", "tiny/skips", "--runs", copy.runs, "--json"]
     before, kept = call(*words).json(), path.read_bytes()
     for damage in (b"", kept[:100]):
@@ -155,7 +155,7 @@ def unknown_file() -> bytes:
         (["missing.onnx"], "there is no such file"),
         (["float32.tflite", "--int8"], "is a float file"),
         (["float32.tflite", "--step", "v1"], "has no steps"),
-        (["float32.tflite", "--no-rewrite"], "--no-rewrite"),
+        (["float32.tflite", "--rewrite", "all"], "--rewrite"),
         (["float32.tflite", "--input-size", "32,32"], "is fixed to 64x96"),
         (["float32.onnx", "--input-size", "32,32"], "is fixed to 64x96"),
     ],

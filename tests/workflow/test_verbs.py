@@ -94,12 +94,12 @@ def test_export(precision: str, output: str, trained: Place, call: Call, tmp_pat
 
 
 @pytest.mark.parametrize("interface", ["uint8", "int8", "float32"])
-@pytest.mark.parametrize("rewrite", ["--rewrite", "--no-rewrite"])
+@pytest.mark.parametrize("rewrite", ["auto", "none"])
 def test_int8_interfaces(
     interface: str, rewrite: str, trained: Place, call: Call, tmp_path: Path
 ) -> None:
     words = ["export", "tiny/skips", "--int8", "--runs", trained.runs, "--out", tmp_path]
-    said = call(*words, "--interface", interface, rewrite, "--json")
+    said = call(*words, "--interface", interface, "--rewrite", rewrite, "--json")
     (file,) = said.json()["files"]
     assert file["check"]["max_steps"] <= 2
     assert load(Path(file["path"])).input_dtype == np.dtype(interface)

@@ -1,18 +1,15 @@
 """Graph to graph. Each pass shows what it does as text; a pass that finds nothing changes nothing.
 
 `normalise` is what every target wants; `FOR_TFLITE` and `FOR_ONNX` say with nodes what an operator
-of the format cannot say by itself, `FOR_INT8` what has poor int8 kernels. `REWRITES` are exact and
-optional. `FINISH` comes last: work
-done twice, and the order of the nodes.
+of the format cannot say by itself. `REWRITES` are exact and optional, and taken where they pay;
+`SETTLE` is what pays everywhere behind them. `FINISH` comes last: work done twice, and the order
+of the nodes.
 """
 
 from mobileseg.graph.passes.clean import fold_constants, merge_twins, remove_idle
-from mobileseg.graph.passes.delegate import (
-    FOR_INT8,
-    hard_swish_as_products,
-    nearest_as_depth_to_space,
-)
-from mobileseg.graph.passes.draft import Pass, run_passes
+from mobileseg.graph.passes.deconv import deconv_to_conv
+from mobileseg.graph.passes.draft import Pass, Rewrite, run_passes
+from mobileseg.graph.passes.float16 import float16_weights
 from mobileseg.graph.passes.fold import (
     NORMALISE,
     fold_crelu,
@@ -33,7 +30,8 @@ from mobileseg.graph.passes.lower import (
     unsigned_steps,
 )
 from mobileseg.graph.passes.order import order_for_memory
-from mobileseg.graph.passes.rewrite import deconv_to_conv, float16_weights
+from mobileseg.graph.passes.pointwise import hard_swish_to_mul, relu_to_mul, softmax_to_sigmoid
+from mobileseg.graph.passes.rewrite import REWRITES
 from mobileseg.graph.passes.scale import (
     batch_norm_as_conv,
     batch_norm_as_products,
@@ -41,20 +39,38 @@ from mobileseg.graph.passes.scale import (
     fold_scale,
     fold_scale_in_front,
 )
+from mobileseg.graph.passes.settle import (
+    SETTLE,
+    activation_before_copy,
+    broadcast_pixel,
+    carry_factor,
+    merge_products,
+    product_before_resize,
+)
+from mobileseg.graph.passes.spatial import (
+    mean_pool_to_depthwise,
+    nearest_to_copies,
+    pixel_after_product,
+    product_before_sum,
+    split_concat,
+)
 
-REWRITES: tuple[Pass, ...] = (deconv_to_conv, nearest_as_depth_to_space)
 FINISH: tuple[Pass, ...] = (merge_twins, order_for_memory)
 
 __all__ = [
     "FINISH",
-    "FOR_INT8",
     "FOR_ONNX",
     "FOR_TFLITE",
     "NORMALISE",
     "REWRITES",
+    "SETTLE",
     "Pass",
+    "Rewrite",
+    "activation_before_copy",
     "batch_norm_as_conv",
     "batch_norm_as_products",
+    "broadcast_pixel",
+    "carry_factor",
     "deconv_to_conv",
     "explicit_bias",
     "explicit_crop",
@@ -68,15 +84,23 @@ __all__ = [
     "fold_scale_in_front",
     "fuse_activation",
     "hard_sigmoid_of_relu6",
-    "hard_swish_as_products",
+    "hard_swish_to_mul",
+    "mean_pool_to_depthwise",
+    "merge_products",
     "merge_twins",
-    "nearest_as_depth_to_space",
+    "nearest_to_copies",
     "neg_as_mul",
     "normalise",
     "order_for_memory",
+    "pixel_after_product",
+    "product_before_resize",
+    "product_before_sum",
+    "relu_to_mul",
     "remove_idle",
     "run_passes",
     "same_cut",
     "same_pads",
+    "softmax_to_sigmoid",
+    "split_concat",
     "unsigned_steps",
 ]

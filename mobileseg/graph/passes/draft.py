@@ -1,8 +1,8 @@
-"""What passes are written with: a graph in the making, and the walk that merges neighbours."""
+"""What passes are written with: a graph in the making, merging of neighbours, rewrites."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -66,3 +66,44 @@ def absorb(graph: Graph, into: Callable[[Draft, Node, Node], Node | None]) -> Gr
             draft.drop(before)
             draft.nodes.append(replace(merged, output=node.output))
     return draft.finish()
+
+
+# The nodes in the place of one, the last of them making its output; None where the form is not
+# for it. New constants go into the draft.
+Local: TypeAlias = Callable[[Draft, Node], Sequence[Node] | None]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """An exact other form of an operator: a pass, and the places where it applies.
+
+    says: what it does, in a line for reports. at_int8: whether rounding is no worse there.
+    """
+
+    name: str
+    says: str
+    local: Local
+    at_int8: bool = True
+
+    def sites(self, graph: Graph) -> tuple[str, ...]:
+        """Return what it could rewrite: the names of the nodes' outputs."""
+        draft = Draft(graph)
+        return tuple(n.output for n in graph.nodes if self.local(draft, n) is not None)
+
+    def at(self, sites: Collection[str]) -> Pass:
+        """Return the pass that rewrites those sites, under the rewrite's name."""
+
+        def rewrite(graph: Graph) -> Graph:
+            return self(graph, sites)
+
+        rewrite.__name__, rewrite.__doc__ = self.name, self.says.capitalize() + "."
+        return rewrite
+
+    def __call__(self, graph: Graph, only: Collection[str] | None = None) -> Graph:
+        """Return the graph rewritten wherever it applies, or at those sites `only`."""
+        draft = Draft(graph)
+        for node in graph.nodes:
+            wanted = only is None or node.output in only
+            made = self.local(draft, node) if wanted else None
+            draft.nodes += [node] if made is None else made
+        return draft.finish()
