@@ -123,7 +123,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         "image_size": list(spec.image_size),
         "macs": spec.macs,
         "params": spec.params,
-        "live_bytes": lower_bound(graph),
+        "live_bytes": lower_bound(graphs[0]),
     }
     result["devices"] = [
         _priced(graph, name, each, options) for graph, each in zip(graphs, profiles_, strict=True)
