@@ -11,7 +11,7 @@ about is asked of the graph:
                           ^   (+ weights)   |                   |
                           |               train                 +--write--> .tflite  .onnx
                           |                                 ^   |
-                          +------ narrower widths,          |   +--quantize--> int8 Graph
+                          +------ narrower widths,          |   +--quantize, qat--> int8 Graph
                                   inherited weights         |
                                                             +--read-- anybody's .tflite  .onnx
 ```

@@ -74,13 +74,14 @@ def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]
     return [label for label, _ in rows], columns
 
 
-def scores_table(executors: Sequence[Facts], title: str) -> Table:
-    """Return executors side by side: a column each, a row per figure, in percent."""
+def scores_table(executors: Sequence[Facts], run: str, title: str) -> Table:
+    """Return a run's executors side by side: a column each, a row per figure, in percent."""
+    beginning = run.replace("/", "-") + "-"
     table = Table(title=title, title_justify="left")
     table.add_column("figure", no_wrap=True)
     for each in executors:
         # Of a file the end says which it is; its beginning is the run, which the title names.
-        table.add_column(each["executor"].rsplit("-", 1)[-1], justify="right")
+        table.add_column(each["executor"].removeprefix(beginning), justify="right")
     for key, label in _FIGURES.items():
         values = [each["scores"].get(key) for each in executors]
         if any(value is not None for value in values):

@@ -99,7 +99,7 @@ def evaluate(
     evalset, executors = evaluate_run(found, split, data, files or [])
     rows = [each.as_dict() for each in executors]
     title = f"{found.name} on {len(evalset)} pictures of {split}, percent"
-    show({"run": found.name, "executors": rows}, [scores_table(rows, title)], as_json)
+    show({"run": found.name, "executors": rows}, [scores_table(rows, found.name, title)], as_json)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -90,7 +90,6 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     lr_scale: Callable[[str], float] | None = None,
     after_step: Callable[[int], None] | None = None,
     teach: Teach | None = None,
-    origin: Mapping[str, object] | None = None,
 ) -> FitResult:
     """Train `module` in place and return the figures.
 
@@ -99,8 +98,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     there it goes on from that; without, it starts anew. `lr_scale` maps parameter names to
     factors of the learning rate. `after_step` is called with the number of steps done so far
     (counted over all epochs), before the average is updated: for masks and shared weights.
-    `origin`: what else the result depends on, as `teach` and the first weights, in plain JSON;
-    a checkpoint of another one is refused.
+    `teach` adds to the loss; a checkpoint does not know of it, nor of the first weights: who calls
+    with others begins a folder anew.
 
     "The same bits" holds on one machine with one version and thread count of torch.
     """
@@ -110,7 +109,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     module.train()
     optimizer = make_optimizer(module, config, lr_scale)
     average = Average(module, config.ema) if config.ema else None
-    identity = _identity(train, data, config, augment, size, seed) | dict(origin or {})
+    identity = _identity(train, data, config, augment, size, seed)
     path = folder / "checkpoint.safetensors"
     checkpoint = Checkpoint(path, module, average, optimizer, identity)
     state = _start(checkpoint, folder, resume)

@@ -14,6 +14,7 @@ from mobileseg.validate import Table
 class QatConfig(Table):
     """Fine-tuning of a trained step's graph as int8; data, batches and losses are the recipe's.
 
+    It starts from what [quantize] makes, so repair = ["equalise"] there gives it an equalised net.
     lr: the share of its channel's largest weight, of its output's range or of a range's end that
     an update moves a number by, at most. ranges: "learned" by gradient, or the "moving_average" of
     what training shows, frozen for the second half. distill: weight of the divergence from the
@@ -22,7 +23,7 @@ class QatConfig(Table):
     """
 
     epochs: Annotated[int, Gt(0), Le(100_000)] = 5
-    lr: Annotated[float, Gt(0), Lt(1)] = 1e-3
+    lr: Annotated[float, Gt(0), Lt(1)] = 3e-4
     ranges: Literal["learned", "moving_average"] = "learned"
     distill: Annotated[float, Ge(0)] = 1.0
     ema: Annotated[float, Ge(0), Lt(1)] = 0.98

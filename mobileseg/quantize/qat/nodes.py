@@ -1,8 +1,8 @@
 """One node of a graph in training, computed as `execute_int8` computes it.
 
-Activations are whole steps counted from their zero point, held in float32. It holds the sums of
-those exactly, where sums of reals would be rounded now and then to the other side of a half; a
-deep net makes tens of steps of that.
+Activations are whole steps counted from their zero point, held in float32. It holds sums of those
+exactly up to 2^24, far above what layers come to. Sums of reals would be rounded now and then to
+the other side of a half, and a deep net makes many steps of that.
 """
 
 from __future__ import annotations
