@@ -36,6 +36,5 @@ class QuantizeConfig(Table):
     max_drop: Annotated[float, Gt(-100), Le(100)] = 0.5
     ranges: RangeBy = "mean"
     repair: Literal["auto"] | tuple[Repair, ...] = ()
-    # Each takes a second or two to learn.
     round_layers: Annotated[int, Gt(0), Le(1000)] = 8
     keep_float: Literal["auto"] | tuple[str, ...] = ()

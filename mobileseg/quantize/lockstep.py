@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,20 +43,22 @@ See = Callable[[Node, Tensor, Tensor], None]
 
 
 def lockstep(
-    graph: Graph, body: Graph, images: Array, visit: Visit | None = None, see: See | None = None
+    graph: Graph, body: Graph, images: Array, *visits: Visit, see: See | None = None
 ) -> Graph:
     """Run both graphs on float images `(N, 3, H, W)`; return the int8 graph as visits left it.
 
-    body: the int8 graph of `graph` without edges (an int8 interface). `visit` is called before
+    body: the int8 graph of `graph` without edges (an int8 interface). Each visit is called before
     each node that both have, and may return tensors to take the place of the int8 graph's: what
     follows is computed with them. `see(node, float, real)` gets each output of both.
     """
     # Not inference mode: a visit may learn from what it is given.
     with torch.no_grad():
-        return _run(graph, body, images, visit, see)
+        return _run(graph, body, images, visits, see)
 
 
-def _run(graph: Graph, body: Graph, images: Array, visit: Visit | None, see: See | None) -> Graph:
+def _run(
+    graph: Graph, body: Graph, images: Array, visits: Sequence[Visit], see: See | None
+) -> Graph:
     image = graph.inputs[0]
     floats = {image: torch.from_numpy(images)}
     steps = {image: torch.from_numpy(np.clip(np.round(images * 128), -128, 127))}
@@ -64,7 +66,7 @@ def _run(graph: Graph, body: Graph, images: Array, visit: Visit | None, see: See
         mine = graph.producers.get(node.output)
         if mine is not None:
             given = [_value(graph, name, floats) for name in mine.inputs]
-            if visit is not None:
+            for visit in visits:
                 reals = [_real(body, name, steps) for name in node.inputs]
                 body = body.with_tensors(visit(Meeting(graph, body, mine, node, given, reals)))
             floats[node.output] = run_node(mine, given)

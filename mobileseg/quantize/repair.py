@@ -16,12 +16,14 @@ from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.convert import quantize
 from mobileseg.quantize.edges import Interface, with_interface
 from mobileseg.quantize.equalise import equalise, relu_for_relu6
-from mobileseg.quantize.lockstep import lockstep
+from mobileseg.quantize.lockstep import Visit, lockstep
 from mobileseg.quantize.ranges import ranges_by
 from mobileseg.quantize.rounding import learned_rounding, worst_rounded
 
 # Means settle within a few pictures, and all that these hold in memory at once is seen.
 _REFINED_IMAGES = 32
+# To tell bad layers from good ones needs fewer.
+_RANKED_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,13 @@ def _refined(graph: Graph, body: Graph, batches: Iterable[Array], config: Quanti
     if not {"round", "bias"} & {*config.repair}:
         return body
     images = _first(batches, _REFINED_IMAGES)
+    visits: list[Visit] = []
     if "round" in config.repair:
-        worst = worst_rounded(graph, body, images, config.round_layers)
-        body = lockstep(graph, body, images, learned_rounding(worst))
+        worst = worst_rounded(graph, body, images[:_RANKED_IMAGES], config.round_layers)
+        visits.append(learned_rounding(worst))
     if "bias" in config.repair:
-        body = lockstep(graph, body, images, corrected_bias)
+        visits.append(corrected_bias)
+    body = lockstep(graph, body, images, *visits)
     return body
 
 
