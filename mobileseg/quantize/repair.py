@@ -102,8 +102,7 @@ def _refined(graph: Graph, body: Graph, batches: Iterable[Array], config: Quanti
         visits.append(learned_rounding(worst))
     if "bias" in config.repair:
         visits.append(corrected_bias)
-    body = lockstep(graph, body, images, *visits)
-    return body
+    return lockstep(graph, body, images, *visits)
 
 
 def _first(batches: Iterable[Array], count: int) -> Array:

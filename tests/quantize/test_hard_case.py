@@ -11,7 +11,7 @@ import torch
 from mobileseg.export.runtime import pixels_as
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Graph
-from mobileseg.quantize.config import QuantizeConfig, Repair
+from mobileseg.quantize.config import QuantizeConfig, RangeBy, Repair
 from mobileseg.quantize.repair import post_train
 from mobileseg.train.evaluate import EvalSet
 from mobileseg.workflow.choose import choose_kept
@@ -31,10 +31,12 @@ def case() -> tuple[Graph, EvalSet, Judge]:
     return graph, train, Judge(graph_predict(graph), val, "val")
 
 
-def int8(case: tuple[Graph, EvalSet, Judge], graph: Graph, *repair: Repair) -> Verdict:
+def int8(
+    case: tuple[Graph, EvalSet, Judge], graph: Graph, *repair: Repair, ranges: RangeBy = "mean"
+) -> Verdict:
     _, train, judge = case
     batches = [pixels_as(train.images[:32], np.dtype(np.float32))]
-    made = post_train(graph, batches, QuantizeConfig(repair=repair))
+    made = post_train(graph, batches, QuantizeConfig(repair=repair, ranges=ranges))
     return judge.verdict(in_runtime(made.graph), 1.0)
 
 
@@ -46,6 +48,7 @@ def test_plain_int8_collapses_and_repair_recovers(case: tuple[Graph, EvalSet, Ju
         torch.testing.assert_close(execute(hard, x), execute(graph, x), atol=1e-4, rtol=1e-5)
     assert judge.scores.miou > 0.6
     assert int8(case, graph).passed
+    assert int8(case, hard, ranges="minmax").drop > 10
     assert int8(case, hard).drop > 10
     assert int8(case, hard, "equalise").passed
     assert int8(case, hard, "equalise", "bias").passed
