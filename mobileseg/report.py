@@ -185,13 +185,13 @@ def _signed(value: float | None) -> str:
 def devices_table(rows: Sequence[Facts]) -> Table:
     """Return the devices with the error of their figures, as cross-validation found it."""
     table = Table(title="Devices", title_justify="left")
-    for name in ("name", "title", "core", "runtime"):
+    for name in ("name", "title", "chip", "core", "runtime"):
         table.add_column(name)
     for name in ("threads", "float32", "float16", "int8"):
         table.add_column(name, justify="right")
     for row in rows:
         errors = [_fit_error(row[precision]) for precision in ("float32", "float16", "int8")]
-        words = [row[key] for key in ("name", "title", "core", "runtime")]
+        words = [row[key] for key in ("name", "title", "soc", "core", "runtime")]
         table.add_row(*words, str(row["threads"]), *errors)
     return table
 

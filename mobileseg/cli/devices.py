@@ -23,7 +23,7 @@ def ls(as_json: Json = False) -> None:
     Example: mobileseg devices ls
     """
     from mobileseg.report import devices_table
-    from mobileseg.workflow.latency import device_facts
+    from mobileseg.workflow.device import device_facts
 
     rows = device_facts()
     show(rows, [devices_table(rows)], as_json)
@@ -39,7 +39,7 @@ def transfer(
 
     Example: mobileseg devices transfer pixel4 "Snapdragon 730G" --out mine.toml
     """
-    from mobileseg.workflow.latency import transfer_device
+    from mobileseg.workflow.device import transfer_device
 
     transfer_device(base, chip, out)
     print(out)

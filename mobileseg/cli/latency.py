@@ -55,7 +55,10 @@ def price(
     measure: Annotated[
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the measurement.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of the device's profile, and of the measurement."),
+    ] = None,
     input_size: Annotated[
         str | None,
         typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),

@@ -21,7 +21,7 @@ from mobileseg.latency.design import SINGLE
 from mobileseg.latency.devices import NOTHING, RELATIONS, STARTS
 from mobileseg.latency.error import UNSEEN_FACTOR, fit_error, layer_power, short
 from mobileseg.latency.fit import solved_kernel
-from mobileseg.latency.price import features, folded
+from mobileseg.latency.price import features, folded, touched
 from mobileseg.latency.profile import KERNELS, Coefficients, FitError, Kernel
 from mobileseg.latency.solve import (
     OWN,
@@ -93,7 +93,8 @@ def noise(timed: Sequence[Visits]) -> Noise:
 def sample(graph: Graph, family: str, ms: float) -> Sample:
     """One measured network: the operators that take time."""
     working = [node for node in graph.nodes if not folded(graph, node, FUSES)]
-    return Sample(tuple(features(graph, node, FUSES) for node in working), family, ms)
+    between = touched(graph)
+    return Sample(tuple(features(graph, node, between, FUSES) for node in working), family, ms)
 
 
 def calibrated(samples: Sequence[Sample], busy: Noise) -> Coefficients:
@@ -142,6 +143,7 @@ def _prior(data: Problem) -> dict[str, Prior]:
         "bandwidth_gb_per_s": Prior(40.0, 0.7),
         "dram_ratio": Prior(2.0, 0.7),
         "cache_kb": Prior(1000.0, 1.0),
+        "weights_cache_kb": Prior(4000.0, 1.0),
         "overlap": Prior(0.5, 1.0),
         "overhead_us": Prior(1.0, 1.5),
     }
@@ -187,7 +189,8 @@ def _begin(kernel: str) -> tuple[float, float, float]:
 
 def _coefficients(fit: _Fit, error: FitError, note: str) -> Coefficients:
     values: Floats = np.exp(fit.solution.theta)
-    bandwidth, ratio, cache, overlap, overhead = map(float, values[: len(SHARED)])
+    shared = map(float, values[: len(SHARED)])
+    bandwidth, ratio, cache, weights_cache, overlap, overhead = shared
     own = np.asarray(values[len(SHARED) :]).reshape(-1, len(OWN))
     kernels = {
         name: _kernel(fit, index, own[index], error) for index, name in enumerate(fit.data.kernels)
@@ -201,6 +204,7 @@ def _coefficients(fit: _Fit, error: FitError, note: str) -> Coefficients:
         bandwidth_gb_per_s=short(bandwidth),
         dram_gb_per_s=short(bandwidth / (1.0 + ratio)),
         cache_kb=short(cache),
+        weights_cache_kb=short(weights_cache),
         overlap=short(1.0 + overlap),
         overhead_us=short(overhead),
         error=error,

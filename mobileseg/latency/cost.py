@@ -5,8 +5,8 @@ Written for numbers and for arrays alike, so that the fit and the price are the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ class Features:
     """What the price of one operator depends on.
 
     work: multiply-adds, or elements visited. reduction: inner length (see `KERNELS`).
-    pixels, channels: output positions and output channels. nbytes: activations and constants
-    read plus the output written, each once. macs: whether work counts multiply-adds.
+    pixels, channels: output positions and output channels. nbytes: activations read plus the
+    output written, each once; weights: bytes of constants. between: bytes that the whole graph
+    touches before it reads these weights again. macs: whether work counts multiply-adds.
     """
 
     kernel: str
@@ -29,7 +30,14 @@ class Features:
     pixels: float
     channels: float
     nbytes: float
+    weights: float
+    between: float
     macs: bool
+
+    def halved(self) -> Features:
+        """The same at 16 bits."""
+        half = (self.nbytes / 2, self.weights / 2, self.between / 2)
+        return replace(self, nbytes=half[0], weights=half[1], between=half[2])
 
 
 def filled(count: Floats, tile: Floats) -> Floats:
@@ -61,19 +69,68 @@ def arithmetic_ms(
     return work * waste / (giga_per_s * 1e6)
 
 
-def memory_ms(
-    nbytes: Floats, bandwidth_gb_per_s: Floats, dram_gb_per_s: Floats, cache_kb: Floats
-) -> Floats:
-    """Time to move the bytes: at the caches' speed, turning into memory's as they outgrow them."""
-    outside = nbytes / (nbytes + cache_kb * 1024.0)
-    per_gb = 1.0 / bandwidth_gb_per_s
-    return nbytes * 1e-6 * (per_gb + (1.0 / dram_gb_per_s - per_gb) * outside)
+@dataclass(frozen=True)
+class Memory(Generic[Floats]):
+    """What a device's caches and its memory reach.
+
+    An operator's bytes miss the caches where they are more than `cache_kb`. Weights miss them, too,
+    where all that a run touches is more than `weights_cache_kb`: a block timed alone keeps its
+    weights, a network fetches them anew, which makes it slower than the sum of its blocks.
+    """
+
+    bandwidth_gb_per_s: Floats
+    dram_gb_per_s: Floats
+    cache_kb: Floats
+    weights_cache_kb: Floats
+
+    def near_ms(self, nbytes: Floats, weights: Floats) -> Floats:
+        """Time to move the bytes beside the arithmetic, as in an operator that runs alone."""
+        every = nbytes + weights
+        outside = every / (every + self.cache_kb * 1024.0)
+        together: Floats = every * 1e-6 / self.bandwidth_gb_per_s
+        return together + every * outside * self._longer
+
+    def cold_ms(self, weights: Floats, between: Floats) -> Floats:
+        """What weights that are no longer cached take longer to arrive."""
+        # Squared: what goes round and round in a cache too small for it is found there never.
+        larger = (between / (self.weights_cache_kb * 1024.0)) ** 2
+        return weights * (larger / (1.0 + larger)) * self._longer
+
+    @property
+    def _longer(self) -> Floats:
+        """Milliseconds by which a byte from memory takes longer than a cached one."""
+        longer: Floats = 1e-6 / self.dram_gb_per_s - 1e-6 / self.bandwidth_gb_per_s
+        return longer
 
 
-def combine_ms(arithmetic: Floats, memory: Floats, overlap: float, overhead_us: float) -> Floats:
-    """Sum (overlap 1) to maximum (overlap infinite) of both, never below either, plus the start."""
+def combine_ms(arithmetic: Floats, memory: Floats, overlap: float) -> Floats:
+    """Sum (overlap 1) to maximum (overlap infinite) of both, never below either."""
     # Scaled by the larger one, so that no power can overflow.
     larger = np.maximum(np.maximum(arithmetic, memory), 1e-300)
     share = (arithmetic / larger) ** overlap + (memory / larger) ** overlap
-    together: Floats = larger * share ** (1.0 / overlap) + overhead_us * 1e-3
+    together: Floats = larger * share ** (1.0 / overlap)
     return together
+
+
+def operator_ms(
+    arithmetic: Floats,
+    near: Floats,
+    cold: Floats,
+    first: Floats,
+    overlap: float,
+    overhead_us: float,
+) -> Floats:
+    """Time of an operator: its arithmetic beside its bytes, weights from memory, and the start.
+
+    first: share of the arithmetic in the first tile of positions. That tile waits for weights that
+    are not in the caches; all further ones find them there. Where it is the only one, as in the
+    product of a vector, weights are read once, which `near` says.
+    """
+    waiting: Floats = combine_ms(arithmetic * first, cold, overlap) - arithmetic * first
+    return combine_ms(arithmetic, near, overlap) + waiting * (1.0 - first) + overhead_us * 1e-3
+
+
+def first_tile(pixels: Floats, tile: Floats) -> Floats:
+    """Share of the positions, tiles filled up beforehand, that are in the first tile."""
+    share: Floats = np.minimum(1.0, tile / pixels)
+    return share

@@ -16,6 +16,8 @@ class Device:
     donor: the device whose fitted coefficients, scaled to the rows, are the prior.
     like: the device whose ratios of float16 and int8 to float32 are taken: as they are where no
         row of the precision exists, as the prior where there are but two families.
+    step: two devices; the donor's coefficients are multiplied by the second's over the first's, as
+        by those of four threads over those of one.
     speed: float32 arithmetic relative to a Cortex-A76 at 2.4 GHz; a start for the fit, no result.
     pixel_tile: positions that a micro-kernel takes at once.
     note: what a reader of the figures should bear in mind.
@@ -31,6 +33,7 @@ class Device:
     blocks: bool = False
     donor: str = ""
     like: str = ""
+    step: tuple[str, str] = ("", "")
     speed: float = 1.0
     pixel_tile: int = 6
     accelerator: Literal["cpu", "gpu"] = "cpu"
@@ -86,6 +89,7 @@ def start(speed: float, kernels: tuple[str, ...]) -> dict[str, Prior]:
         "bandwidth_gb_per_s": Prior(40.0 * speed, 0.3),
         "dram_ratio": Prior(2.0, 0.5),
         "cache_kb": Prior(1000.0, 0.5),
+        "weights_cache_kb": Prior(3000.0, 0.5),
         "overlap": Prior(0.5, 1.0),
         "overhead_us": Prior(1.0, 1.0),
     }
@@ -114,6 +118,9 @@ def _half(name: str) -> bool:
 
 _INDIRECT = "the same micro-kernel as an undilated one, reading rows that lie further apart"
 _HERE = "ratio measured on x86-64 in LiteRT 2.3 (assets/latency/relative.csv)"
+_BOTH = (
+    "ratios measured on x86-64 and, by PaddleSlim, on a Cortex-A17 (assets/latency/relative.csv)"
+)
 
 RELATIONS: dict[str, Relation] = {
     "dilated": Relation("dense", 0.9, 8.0, 1.6, _INDIRECT),
@@ -124,9 +131,9 @@ RELATIONS: dict[str, Relation] = {
     "neg": Relation("add", 1.5, 0.0, 1.6, _HERE),
     "sigmoid": Relation("hard_swish", 0.5, 0.0, 2.0, _HERE),
     "max_pool": Relation("mean_pool", 2.0, 0.0, 1.8, _HERE),
-    "concat": Relation("mul", 2.0, 40.0, 2.0, _HERE),
+    "concat": Relation("mul", 1.4, 40.0, 2.0, _BOTH),
     "pad": Relation("mul", 2.0, 90.0, 2.0, _HERE),
-    "crop": Relation("mul", 2.0, 0.0, 1.8, _HERE),
+    "crop": Relation("mul", 1.4, 0.0, 1.8, _BOTH),
     "depth_to_space": Relation("mul", 1.5, 4.0, 2.0, _HERE),
     "resize_bilinear": Relation("mul", 0.67, 6.0, 2.0, _HERE),
     "resize_nearest": Relation("mul", 2.0, 66.0, 2.5, f"not delegated; {_HERE}"),
@@ -207,6 +214,18 @@ DEVICES: tuple[Device, ...] = (
         2021,
         donor="sd855",
         like="sd855",
+    ),
+    Device(
+        "pixel4_4threads",
+        "Google Pixel 4, 4 threads",
+        "Snapdragon 855",
+        "Cortex-A76 2.84 GHz and 3 at 2.42 GHz",
+        4,
+        "TFLite on Android 10",
+        2020,
+        donor="pixel4",
+        like="sd855",
+        step=("sd855", "sd855_4threads"),
     ),
     Device(
         "sd865",
@@ -335,4 +354,68 @@ TRANSFERS: tuple[Transfer, ...] = (
     Transfer("sd730g", "Snapdragon 730G phone (not measured)", "pixel4", "Snapdragon 730G"),
     Transfer("sd765g", "Snapdragon 765G phone (not measured)", "pixel4", "Snapdragon 765G"),
     Transfer("rpi5", "Raspberry Pi 5, 1 thread (not measured)", "pixel4", "BCM2712"),
+    Transfer("sd888", "Snapdragon 888 phone, Cortex-X1 (not measured)", "pixel6", "Snapdragon 888"),
+)
+
+
+@dataclass(frozen=True)
+class Threaded:
+    """A device with a number of threads that nobody measured: times another's ratio, `step`.
+
+    name: NAME_4threads; `base` is what was measured, `step` two devices like it (see `Device`).
+    """
+
+    name: str
+    title: str
+    base: str
+    core: str
+    step: tuple[str, str]
+
+
+_FASTER = ("sd855", "sd855_4threads")
+_SLOWER = ("pixel2_4threads", "pixel2")
+
+THREADED: tuple[Threaded, ...] = (
+    Threaded(
+        "pixel6_4threads",
+        "Google Pixel 6, 4 threads (not measured)",
+        "pixel6",
+        "2 Cortex-X1 2.8 GHz and 2 Cortex-A76 2.25 GHz",
+        _FASTER,
+    ),
+    Threaded(
+        "mi11_4threads",
+        "Xiaomi Mi 11, 4 threads (not measured)",
+        "mi11",
+        "Cortex-X1 2.84 GHz and 3 Cortex-A78 2.42 GHz",
+        _FASTER,
+    ),
+    Threaded(
+        "sd865_4threads",
+        "Xiaomi Mi 10, 4 threads (not measured)",
+        "sd865",
+        "Cortex-A77 2.84 GHz and 3 at 2.42 GHz",
+        _FASTER,
+    ),
+    Threaded(
+        "kirin980_4threads",
+        "Huawei Mate 20, 4 threads (not measured)",
+        "kirin980",
+        "2 Cortex-A76 2.6 GHz and 2 at 1.92 GHz",
+        _FASTER,
+    ),
+    Threaded(
+        "pixel3_1thread",
+        "Google Pixel 3, 1 thread (not measured)",
+        "pixel3",
+        "Cortex-A75 2.5 to 2.8 GHz",
+        _SLOWER,
+    ),
+    Threaded(
+        "rpi4_1thread",
+        "Raspberry Pi 4, 64 bit, 1 thread (not measured)",
+        "rpi4",
+        "Cortex-A72 1.5 GHz",
+        _SLOWER,
+    ),
 )

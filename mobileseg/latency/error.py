@@ -7,7 +7,8 @@ eight of ten lie within ms / factor and ms * factor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, exp, log, sqrt
+from dataclasses import dataclass
+from math import ceil, exp, hypot, log, sqrt
 
 import numpy as np
 
@@ -17,15 +18,16 @@ from mobileseg.latency.solve import Floats, Problem, operators_ms
 # No band is narrower than a phone's own warmth makes it.
 LEAST_FACTOR = 1.1
 # So few rows, or families, cannot tell an 80 % quantile: the largest error is taken and once more
-# half, and never less than published ratios of one network differ by between cores of one kind.
+# half, and never less than what the worst unseen family among five missed by, 28 % (int8 V1).
 FEW_ROWS, FEW_FAMILIES = 4, 2
-FEW_FACTOR = 1.25
+FEW_FACTOR = 1.3
 # Half of a row's time from kernels that nothing was known of (see UNSEEN_FACTOR).
 UNSEEN_FACTOR = 1.8
 MOSTLY_UNSEEN = 0.5 * log(UNSEEN_FACTOR)
 # Single layers miss by two to four times as much as what they are part of (as logarithms): their
 # errors do not average out. Source: the first experiment on the block tables.
 LAYER_LEAST, LAYER_MOST = 2.0, 4.0
+UNTIMED = -1.0
 
 
 def fit_error(
@@ -102,18 +104,58 @@ def spearman(a: Floats, b: Floats) -> float:
     return float(np.asarray(np.corrcoef(first, second))[0, 1]) if len(a) > 1 else 1.0
 
 
+@dataclass(frozen=True)
+class LayerBand:
+    """The 80 % band of a single layer, as a logarithm.
+
+    inside_percent: how many blocks of a family that the fit had not seen lie inside the band that
+    the other families make; `UNTIMED` where no block was timed.
+    """
+
+    log: float
+    inside_percent: float
+
+
+def layer_band(
+    data: Problem, theta: Floats, foretold: Floats, families: Sequence[str]
+) -> LayerBand:
+    """Return a layer's band from the errors of blocks whose family was left out.
+
+    Independent errors of n equal parts average to 1 / sqrt(n) of one part's; n is the number of
+    operators that share a block's time, so a block tells its layers' error times sqrt(n).
+    """
+    logs = np.abs(np.log(foretold / data.ms))
+    single = logs * np.sqrt(_alike(data, theta))
+    labels = np.array(families)
+    hits = 0
+    for name in sorted(set(families)):
+        others = labels != name
+        band = band_log(single[others], labels[others].tolist())
+        hits += int((logs[~others] <= band).sum())
+    return LayerBand(band_log(single, families), short(100.0 * hits / len(logs)))
+
+
+def _alike(data: Problem, theta: Floats) -> Floats:
+    """How many operators share a row's time: 1 where one takes all, n where n take the same."""
+    parts = operators_ms(data, theta)
+    count = len(data.ms)
+    total = np.bincount(data.row, parts, count)
+    return np.asarray(total**2 / np.bincount(data.row, parts**2, count))
+
+
 def layer_power(data: Problem, theta: Floats) -> float:
     """By how much a layer's band is wider than that of the row it is part of (as a logarithm).
 
     Independent errors of n equal parts average to 1 / sqrt(n) of one part's; n is the number of
     layers that share a row's time, held between what single layers were seen to miss by.
     """
-    parts = operators_ms(data, theta)
-    count = len(data.ms)
-    total = np.bincount(data.row, parts, count)
-    squares = np.bincount(data.row, parts**2, count)
-    alike = float(np.median(total**2 / squares))
+    alike = float(np.median(_alike(data, theta)))
     return min(LAYER_MOST, max(LAYER_LEAST, sqrt(alike)))
+
+
+def together(*factors: float) -> float:
+    """The band of a product of numbers whose errors are independent: logarithms add as squares."""
+    return exp(hypot(*map(log, factors)))
 
 
 def macs_only(macs: Floats, measured: Floats, families: Sequence[str]) -> Floats:

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import cast, get_args
 
 from mobileseg.errors import unknown
+from mobileseg.graph.ir import Graph
+from mobileseg.latency.cost import Features
 from mobileseg.latency.devices import DEVICES
 from mobileseg.latency.expand import Block, block_graph, network_graph
-from mobileseg.latency.price import features
+from mobileseg.latency.price import features, touched
 from mobileseg.latency.profile import Precision
 from mobileseg.latency.solve import Sample
 
 
 @dataclass(frozen=True)
 class Measured(Sample):
-    """One row of the tables, and where it was measured."""
+    """One row of the tables, and where it was measured. whole: a network, not a block."""
 
     device: str
     precision: Precision
     source: str
+    whole: bool
 
 
 def read_facts(folder: Path) -> list[Measured]:
@@ -49,9 +52,11 @@ def _blocks(path: Path) -> list[Measured]:
         if block.op in UNLIKE:
             continue
         graph = block_graph(block)
-        operators = tuple(features(graph, node) for node in graph.nodes)
+        operators = _operators(graph)
         found += [
-            Measured(operators, block.family, float(row[f"{n}_ms"]), n, "float32", row["source"])
+            Measured(
+                operators, block.family, float(row[f"{n}_ms"]), n, "float32", row["source"], False
+            )
             for n in columns
         ]
     return found
@@ -60,20 +65,31 @@ def _blocks(path: Path) -> list[Measured]:
 def _networks(path: Path) -> list[Measured]:
     with path.open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
-    known = {device.name for device in DEVICES if not device.blocks}
+    known = {device.name for device in DEVICES}
     found = []
     for row in table:
         if row["device"] not in known:
             continue
         precision = _precision(row["precision"])
         graph = network_graph(row["network"], float(row["width"]), int(row["size"]), precision)
-        operators = tuple(features(graph, node) for node in graph.nodes)
+        operators = _operators(graph)
         found.append(
             Measured(
-                operators, row["network"], float(row["ms"]), row["device"], precision, row["source"]
+                operators,
+                row["network"],
+                float(row["ms"]),
+                row["device"],
+                precision,
+                row["source"],
+                True,
             )
         )
     return found
+
+
+def _operators(graph: Graph) -> tuple[Features, ...]:
+    between = touched(graph)
+    return tuple(features(graph, node, between) for node in graph.nodes)
 
 
 def _precision(name: str) -> Precision:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobileseg.errors import MobilesegError, unknown
-from mobileseg.latency.error import short
+from mobileseg.latency.devices import Threaded
+from mobileseg.latency.error import short, together
 from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel, Precision
 
 # Clock and memory say nothing of a scheduler, of heat, of a governor. Source: Kirin 980 foretold
@@ -126,7 +127,7 @@ def _scaled(table: Coefficients, speed: float, memory: float, note: str) -> Coef
     error = replace(
         table.error,
         check=f"{table.error.check}, before the transfer",
-        factor=short(table.error.factor * SPREAD),
+        factor=short(together(table.error.factor, SPREAD)),
     )
     return replace(
         table,
@@ -145,9 +146,62 @@ def _kernel(kernel: Kernel, speed: float, note: str) -> Kernel:
     return replace(
         kernel,
         giga_per_s=short(kernel.giga_per_s * speed),
-        error_factor=short(kernel.error_factor * SPREAD),
+        error_factor=short(together(kernel.error_factor, SPREAD)),
         basis=basis,
         note=kernel.note if basis == "assumed" else note,
+    )
+
+
+def threaded(
+    profile: DeviceProfile, of: DeviceProfile, to: DeviceProfile, goal: Threaded
+) -> DeviceProfile:
+    """Return the profile with the threads of `to`, by what `of` gains from them kernel by kernel.
+
+    Starting an operator costs what it costs `to`: it is the threads' meeting, not the core's work.
+    """
+    note = (
+        f"{profile.name} times the ratios of {to.name} to {of.name}, kernel by kernel; "
+        f"nobody measured this device with {to.threads} thread(s)"
+    )
+
+    def table(mine: Coefficients | None) -> Coefficients | None:
+        return None if mine is None else _threaded(mine, of.float32, to.float32, note)
+
+    float32 = table(profile.float32)
+    assert float32 is not None
+    return replace(
+        profile,
+        name=goal.name,
+        title=goal.title,
+        core=goal.core,
+        threads=to.threads,
+        source=tuple(sorted({*profile.source, *to.source})),
+        note=note,
+        float32=float32,
+        float16=table(profile.float16),
+        int8=table(profile.int8),
+    )
+
+
+def _threaded(table: Coefficients, of: Coefficients, to: Coefficients, note: str) -> Coefficients:
+    bandwidth = short(table.bandwidth_gb_per_s * to.bandwidth_gb_per_s / of.bandwidth_gb_per_s)
+    factor = together(max(TRANSFER_FACTOR, to.error.factor), table.error.factor)
+    return replace(
+        table,
+        basis="transferred",
+        note=note,
+        bandwidth_gb_per_s=bandwidth,
+        dram_gb_per_s=min(
+            bandwidth, short(table.dram_gb_per_s * to.dram_gb_per_s / of.dram_gb_per_s)
+        ),
+        overhead_us=to.overhead_us,
+        error=replace(
+            table.error, check=f"{table.error.check}, before the transfer", factor=short(factor)
+        ),
+        kernels={
+            name: _borrowed(one, to.kernels[name], of.kernels[name], note)
+            for name, one in table.kernels.items()
+        },
     )
 
 
@@ -156,7 +210,7 @@ def borrowed(
 ) -> Coefficients:
     """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
     note = f"float32 of this device times {name}'s ratios of {precision} to float32"
-    factor = short(max(TRANSFER_FACTOR, to.error.factor) * float32.error.factor)
+    factor = short(together(max(TRANSFER_FACTOR, to.error.factor), float32.error.factor))
     kernels = {
         kernel: _borrowed(value, to.kernels[kernel], of.kernels[kernel], note)
         for kernel, value in float32.kernels.items()
@@ -170,7 +224,7 @@ def _borrowed(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
     return replace(
         kernel,
         giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
-        error_factor=short(kernel.error_factor * TRANSFER_FACTOR),
+        error_factor=short(together(kernel.error_factor, TRANSFER_FACTOR)),
         basis=basis,
         note=kernel.note if basis == "assumed" else note,
     )

@@ -21,7 +21,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
-from mobileseg.latency.price import features
+from mobileseg.latency.price import kernel_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def match(graph: Graph, measurement: Measurement) -> list[Matched]:
     name fits the node's kernel. A node that the runtime folded into its neighbour is "fused"; one
     that cannot be told is None.
     """
-    kernels = [features(graph, node).kernel for node in graph.nodes]
+    kernels = [kernel_of(graph, node) for node in graph.nodes]
     constant = [bool(node.inputs) and not graph.activations(node) for node in graph.nodes]
     words = [
         () if still else EVENTS[kernel] for kernel, still in zip(kernels, constant, strict=True)

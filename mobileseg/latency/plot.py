@@ -18,7 +18,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _OTHER = "#999999"
 
 
-def plot(pricing: Pricing, half: bool, title: str, folder: Path, stem: str) -> list[Path]:
+def plot(pricing: Pricing, precision: Precision, title: str, folder: Path, stem: str) -> list[Path]:
     """Write STEM-layers.png and STEM-roofline.png, and return their paths.
 
     Raises MobilesegError where matplotlib is missing.
@@ -37,7 +37,7 @@ def plot(pricing: Pricing, half: bool, title: str, folder: Path, stem: str) -> l
         written = []
         for name, draw in (("layers", _layers), ("roofline", _roofline)):
             figure = Figure(dpi=_DPI, layout="constrained")
-            draw(figure, pricing, half, title, colours)
+            draw(figure, pricing, precision, title, colours)
             path = folder / f"{stem}-{name}.png"
             figure.savefig(path, metadata={"Software": None})
             written.append(path)
@@ -52,7 +52,7 @@ def _colours(pricing: Pricing) -> dict[str, str]:
     }
 
 
-def _layers(figure: Any, pricing: Pricing, _half: bool, title: str, colours: Any) -> None:
+def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, colours: Any) -> None:
     """Bars in running order with the band of each."""
     rows = [row for row in pricing.rows if row.ms]
     longest = sorted(rows, key=lambda row: -row.ms)[:_BARS]
@@ -102,18 +102,19 @@ def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
     axes.legend(handles=named, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
 
 
-def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: Any) -> None:
+def _roofline(
+    figure: Any, pricing: Pricing, precision: Precision, title: str, colours: Any
+) -> None:
     """Arithmetic against traffic per multiply-add, under what the device reaches at best."""
     from matplotlib.ticker import NullFormatter  # noqa: PLC0415
 
     figure.set_size_inches(_WIDTH, 5.0)
     axes = figure.add_subplot()
     rows = [row for row in pricing.rows if row.ms and row.macs]
-    scale = 2 if half else 1
     longest = max((row.ms for row in rows), default=1.0)
     for row in sorted(rows, key=lambda row: -row.ms):
         axes.scatter(
-            row.macs * scale / row.bytes_moved,
+            row.macs / row.bytes_moved,
             row.macs / row.ms / 1e6,
             s=12 + 160 * row.ms / longest,
             color=colours[row.kernel],
@@ -121,8 +122,8 @@ def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: An
             linewidths=0.4,
             edgecolors="white",
         )
-    intensities = [row.macs * scale / row.bytes_moved for row in rows] or [1.0]
-    table = pricing.profile.coefficients(_precision(pricing, half))
+    intensities = [row.macs / row.bytes_moved for row in rows] or [1.0]
+    table = pricing.profile.coefficients(precision)
     _roof(axes, table, pricing, min(intensities) / 2, max(intensities) * 2)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -138,17 +139,12 @@ def _roofline(figure: Any, pricing: Pricing, half: bool, title: str, colours: An
     _legend(axes, pricing, {row.kernel: colours[row.kernel] for row in rows})
 
 
-def _precision(pricing: Pricing, half: bool) -> Precision:
-    if half:
-        return "float16"
-    kinds = {row.kernel for row in pricing.rows}
-    return "int8" if "quantize" in kinds else "float32"
-
-
 def _roof(axes: Any, table: Coefficients, pricing: Pricing, low: float, high: float) -> None:
     """The slopes of the caches and of memory, and the best rate of the kernels in use."""
     used = [row.kernel for row in pricing.rows if row.macs]
     peak = max((table.kernels[kernel].giga_per_s for kernel in used), default=1.0)
+    # Both slopes are in the picture, wherever the layers are.
+    low = min(low, 0.5 * peak / table.bandwidth_gb_per_s)
     for name, rate, style in (
         ("caches", table.bandwidth_gb_per_s, "-"),
         ("memory", table.dram_gb_per_s, "--"),

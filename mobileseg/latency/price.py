@@ -38,11 +38,12 @@ from mobileseg.graph.ops import (
 )
 from mobileseg.latency.cost import (
     Features,
+    Memory,
     arithmetic_ms,
-    combine_ms,
     filled,
     filled_pixels,
-    memory_ms,
+    first_tile,
+    operator_ms,
 )
 from mobileseg.latency.lookup import LOOKUP, ends_lookup, in_lookup
 from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Precision
@@ -55,7 +56,10 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     half: floats are computed and kept at 16 bits, as runtimes do on request.
     Raises MobilesegError for an operator, a type or a precision without a price.
     """
-    rows = [_row(graph, profile, index, node, half) for index, node in enumerate(graph.nodes)]
+    between = touched(graph)
+    rows = [
+        _row(graph, profile, index, node, half, between) for index, node in enumerate(graph.nodes)
+    ]
     total = sum(row.ms for row in rows)
     shared = [replace(row, share=row.ms / total if total else 0.0) for row in rows]
     used = {_precision(graph, node, half) for node in graph.nodes}
@@ -63,11 +67,37 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     return Pricing(tuple(shared), profile, max(factors, default=1.0))
 
 
-def features(graph: Graph, node: Node, fuses: Sequence[str] = ()) -> Features:
-    """Return what the node's price depends on. Raises MobilesegError for an unpriced operator.
+def features(graph: Graph, node: Node, between: float, fuses: Sequence[str] = ()) -> Features:
+    """Return what the node's price depends on; between: `touched(graph)`.
 
     fuses: of the device; the last operator of a chain that becomes a table is that table.
+    Raises MobilesegError for an unpriced operator.
     """
+    work = _work(graph, node)
+    macs = graph.macs(node)
+    weights = sum(graph[name].nbytes for name in set(node.inputs) if graph[name].data is not None)
+    return Features(
+        kernel=LOOKUP if "lookup" in fuses and ends_lookup(graph, node) else work.kernel,
+        work=float(macs or work.elements),
+        reduction=max(1.0, work.reduction),
+        pixels=float(max(1, work.pixels)),
+        channels=float(work.channels),
+        nbytes=float(bytes_moved(graph, node) - weights),
+        weights=float(weights),
+        between=between,
+        macs=macs > 0,
+    )
+
+
+def kernel_of(graph: Graph, node: Node) -> str:
+    """Return the name of the kernel that runs a node, a key of `KERNELS`.
+
+    Raises MobilesegError for an unpriced operator.
+    """
+    return _work(graph, node).kernel
+
+
+def _work(graph: Graph, node: Node) -> _Work:
     classify = PRICES.get(type(node.op))
     if type(node.op) in TRAINING_OPS:
         raise MobilesegError(
@@ -76,17 +106,12 @@ def features(graph: Graph, node: Node, fuses: Sequence[str] = ()) -> Features:
         )
     if classify is None:
         raise unknown(node.layer, "priced operator", node.op.kind, (op.__name__ for op in PRICES))
-    work = classify(node.op, graph.shapes(node), graph[node.output].shape)
-    macs = graph.macs(node)
-    return Features(
-        kernel=LOOKUP if "lookup" in fuses and ends_lookup(graph, node) else work.kernel,
-        work=float(macs or work.elements),
-        reduction=max(1.0, work.reduction),
-        pixels=float(max(1, work.pixels)),
-        channels=float(work.channels),
-        nbytes=float(bytes_moved(graph, node)),
-        macs=macs > 0,
-    )
+    return classify(node.op, graph.shapes(node), graph[node.output].shape)
+
+
+def touched(graph: Graph) -> float:
+    """Bytes of all that one run reads and writes: every tensor of the graph once."""
+    return float(sum(tensor.nbytes for tensor in graph.tensors.values()))
 
 
 def bytes_moved(graph: Graph, node: Node) -> int:
@@ -95,11 +120,13 @@ def bytes_moved(graph: Graph, node: Node) -> int:
     return sum(graph[name].nbytes for name in names)
 
 
-def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: bool) -> Row:
-    shape = features(graph, node, profile.fuses)
+def _row(
+    graph: Graph, profile: DeviceProfile, index: int, node: Node, half: bool, between: float
+) -> Row:
+    shape = features(graph, node, between, profile.fuses)
     precision = _precision(graph, node, half)
     if precision == "float16":
-        shape = replace(shape, nbytes=shape.nbytes / 2)
+        shape = shape.halved()
     row = Row(
         index=index,
         layer=node.layer,
@@ -109,7 +136,7 @@ def _row(graph: Graph, profile: DeviceProfile, index: int, node: Node, half: boo
         output_shape=graph[node.output].shape,
         macs=graph.macs(node),
         params=graph.params(node),
-        bytes_moved=int(shape.nbytes),
+        bytes_moved=int(shape.nbytes + shape.weights),
         ms=0.0,
         low_ms=0.0,
         high_ms=0.0,
@@ -185,11 +212,16 @@ def _estimate(shape: Features, kernel: Kernel, table: Coefficients) -> tuple[flo
         kernel.reduction_half,
         kernel.pixels_half,
     )
-    memory = memory_ms(shape.nbytes, table.bandwidth_gb_per_s, table.dram_gb_per_s, table.cache_kb)
-    ms = float(combine_ms(arithmetic, memory, table.overlap, table.overhead_us))
+    memory = Memory(
+        table.bandwidth_gb_per_s, table.dram_gb_per_s, table.cache_kb, table.weights_cache_kb
+    )
+    near = memory.near_ms(shape.nbytes, shape.weights)
+    cold = memory.cold_ms(shape.weights, shape.between)
+    first = first_tile(pixels, float(kernel.pixel_tile))
+    ms = float(operator_ms(arithmetic, near, cold, first, table.overlap, table.overhead_us))
     parts: dict[Bound, float] = {
         "arithmetic": arithmetic,
-        "memory": memory,
+        "memory": near + cold,
         "overhead": table.overhead_us * 1e-3,
     }
     return ms, max(parts, key=lambda part: parts[part])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt
 
-from mobileseg.errors import MobilesegError
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.validate import Table, parse
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
@@ -82,7 +82,8 @@ class Coefficients(Table):
     """One precision of a device.
 
     bandwidth_gb_per_s: bytes an operator reads and writes that stay in the caches.
-    dram_gb_per_s: the same where the operator's data is far larger than `cache_kb`.
+    dram_gb_per_s: the same where the operator's data is far larger than `cache_kb`, and what a
+        first tile waits for where all that a run touches is far larger than `weights_cache_kb`.
     overlap: 1 where arithmetic and memory traffic add up; towards infinity one hides the other.
     overhead_us: cost of starting one operator.
     """
@@ -92,6 +93,7 @@ class Coefficients(Table):
     bandwidth_gb_per_s: Positive
     dram_gb_per_s: Positive
     cache_kb: Positive
+    weights_cache_kb: Positive
     overlap: Factor
     overhead_us: NotNegative
     error: FitError
@@ -131,6 +133,16 @@ class DeviceProfile(Table):
                 f"or add an [{precision}] table to the profile"
             )
         return found
+
+    def basis(self, kernel: str, precision: Precision) -> Basis:
+        """Whether a kernel's price is fitted, transferred or assumed (`price.kernel_of` names it).
+
+        Raises MobilesegError if the device does not price that kernel or precision.
+        """
+        found = self.coefficients(precision).kernels.get(kernel)
+        if found is None:
+            raise unknown(f"device {self.name}", "kernel", kernel, KERNELS)
+        return found.basis
 
 
 def precisions(profile: DeviceProfile) -> list[tuple[Precision, Coefficients]]:

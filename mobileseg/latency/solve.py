@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 
 from mobileseg.latency.cost import (
     Features,
+    Memory,
     arithmetic_ms,
-    combine_ms,
     filled,
     filled_pixels,
-    memory_ms,
+    first_tile,
+    operator_ms,
 )
 
 Floats = NDArray[np.float64]
 
 # What every operator of a device shares, then what each kernel has of its own.
-SHARED = ("bandwidth_gb_per_s", "dram_ratio", "cache_kb", "overlap", "overhead_us")
+SHARED = (
+    *("bandwidth_gb_per_s", "dram_ratio", "cache_kb"),
+    *("weights_cache_kb", "overlap", "overhead_us"),
+)
 OWN = ("giga_per_s", "reduction_half", "pixels_half")
 
 # A row further off than this (as a logarithm) counts less and less: tables have slips.
@@ -49,7 +53,8 @@ class Prior:
 class Problem:
     """Operators of all rows side by side; `row` says which row each belongs to.
 
-    work, pixels: with their tiles filled up. worth: a row's weight among those of its family.
+    work, pixels: with their tiles filled up. first: share of the first tile.
+    worth: a row's weight among those of its family.
     """
 
     kernels: tuple[str, ...]
@@ -58,7 +63,10 @@ class Problem:
     work: Floats
     reduction: Floats
     pixels: Floats
+    first: Floats
     nbytes: Floats
+    weights: Floats
+    between: Floats
     ms: Floats
     worth: Floats
 
@@ -70,7 +78,10 @@ class Problem:
 
     def operators(self, chosen: NDArray[np.bool_]) -> Problem:
         """The same rows with some of their operators only."""
-        columns = ("kernel", "row", "work", "reduction", "pixels", "nbytes")
+        columns = (
+            *("kernel", "row", "work", "reduction", "pixels", "first"),
+            *("nbytes", "weights", "between"),
+        )
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
@@ -103,7 +114,10 @@ def problem(samples: Sequence[Sample], tiles: Mapping[str, tuple[int, int]]) -> 
         column("work") * (pixels / column("pixels")) * (channels / column("channels")),
         column("reduction"),
         pixels,
+        first_tile(pixels, long[kernel]),
         column("nbytes"),
+        column("weights"),
+        column("between"),
         np.array([sample.ms for sample in samples], np.float64),
         _worth([sample.family for sample in samples]),
     )
@@ -124,15 +138,20 @@ def operators_ms(data: Problem, theta: Floats) -> Floats:
     """Milliseconds per operator for the logarithms `theta`."""
     shared = np.exp(theta[: len(SHARED)])
     own = np.exp(theta[len(SHARED) :]).reshape(-1, len(OWN))[data.kernel]
-    bandwidth, ratio, cache, overlap, overhead = map(float, shared)
+    bandwidth, ratio, cache, weights_cache, overlap, overhead = map(float, shared)
     arithmetic = arithmetic_ms(
         data.work, data.reduction, data.pixels, own[:, 0], own[:, 1], own[:, 2]
     )
-    ones = np.ones_like(data.nbytes)
-    memory = memory_ms(
-        data.nbytes, ones * bandwidth, ones * (bandwidth / (1.0 + ratio)), ones * cache
+    one = np.ones(1)
+    memory = Memory(
+        one * bandwidth,
+        one * (bandwidth / (1.0 + ratio)),
+        one * cache,
+        one * weights_cache,
     )
-    together: Floats = combine_ms(arithmetic, memory, 1.0 + overlap, overhead)
+    near = memory.near_ms(data.nbytes, data.weights)
+    cold = memory.cold_ms(data.weights, data.between)
+    together: Floats = operator_ms(arithmetic, near, cold, data.first, 1.0 + overlap, overhead)
     return together
 
 
@@ -162,7 +181,7 @@ def solve(data: Problem, prior: Mapping[str, Prior], steps: int = 40) -> Solutio
     cost = _cost(data, theta, centre, spread)
     normal = np.diag(1.0 / spread**2)
     for _ in range(steps):
-        jacobian, residual, weight = _linear(data, theta)
+        jacobian, residual, weight = linear(data, theta)
         scaled = jacobian * weight[:, None]
         normal = scaled.T @ jacobian + np.diag(1.0 / spread**2)
         gradient = scaled.T @ residual + (theta - centre) / spread**2
@@ -188,7 +207,7 @@ def _cost(data: Problem, theta: Floats, centre: Floats, spread: Floats) -> float
     return float(loss + (((theta - centre) / spread) ** 2).sum()) / 2.0
 
 
-def _linear(data: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
+def linear(data: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
     """Jacobian of the rows' logarithms, their residuals and weights."""
     count = len(data.ms)
     total = np.bincount(data.row, operators_ms(data, theta), count)
@@ -204,28 +223,42 @@ def _linear(data: Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _slopes(data: Problem, theta: Floats) -> tuple[list[Floats], list[Floats]]:
     """Derivatives of `operators_ms` by the logarithms: of what is shared, of a kernel's own."""
-    bandwidth, ratio, cache, overlap, overhead = map(float, np.exp(theta[: len(SHARED)]))
+    shared = map(float, np.exp(theta[: len(SHARED)]))
+    bandwidth, ratio, cache, weights_cache, overlap, overhead = shared
     rate, half_k, half_m = np.exp(theta[len(SHARED) :]).reshape(-1, len(OWN))[data.kernel].T
     k, m = half_k / data.reduction, half_m / data.pixels
     work = data.work / (rate * 1e6)
     arithmetic = work * (1.0 + k) * (1.0 + m)
-    per_byte = data.nbytes * 1e-6 / bandwidth
-    outside = data.nbytes / (data.nbytes + cache * 1024.0)
-    memory = per_byte * (1.0 + ratio * outside)
-    power = 1.0 + overlap
-    larger = np.maximum(np.maximum(arithmetic, memory), 1e-300)
-    a, b = (np.maximum(part / larger, 1e-300) for part in (arithmetic, memory))
-    a_p, b_p = a**power, b**power
-    both = a_p + b_p
-    together = larger * both ** (1.0 / power)
-    by_a, by_b = (x_p / x * both ** (1.0 / power - 1.0) for x, x_p in ((a, a_p), (b, b_p)))
-    by_power = (a_p * np.log(a) + b_p * np.log(b)) / (both * power) - np.log(both) / power**2
-    shared = [
-        -by_b * memory,
-        by_b * per_byte * ratio * outside,
-        -by_b * per_byte * ratio * outside * (1.0 - outside),
-        together * by_power * overlap,
+    every = data.nbytes + data.weights
+    outside = every / (every + cache * 1024.0)
+    missed = every * 1e-6 / bandwidth * ratio * outside
+    memory = every * 1e-6 / bandwidth + missed
+    larger = (data.between / (weights_cache * 1024.0)) ** 2
+    gone = larger / (1.0 + larger)
+    cold = data.weights * 1e-6 / bandwidth * ratio * gone
+    by_a, by_b, by_power = _combined(arithmetic, memory, 1.0 + overlap)
+    by_first, by_cold, first_by_power = _combined(arithmetic * data.first, cold, 1.0 + overlap)
+    later = 1.0 - data.first
+    cold, by_a = by_cold * cold * later, by_a + (by_first - 1.0) * data.first * later
+    slopes = [
+        -by_b * memory - cold,
+        by_b * missed + cold,
+        -by_b * missed * (1.0 - outside),
+        -2.0 * cold * (1.0 - gone),
+        (by_power + first_by_power * later) * overlap,
         np.full_like(work, overhead * 1e-3),
     ]
     own = [-by_a * arithmetic, by_a * work * k * (1.0 + m), by_a * work * (1.0 + k) * m]
-    return shared, own
+    return slopes, own
+
+
+def _combined(first: Floats, second: Floats, power: float) -> tuple[Floats, Floats, Floats]:
+    """Derivatives of `combine_ms` by its two parts and by the power."""
+    most = np.maximum(np.maximum(first, second), 1e-300)
+    a, b = (np.maximum(part / most, 1e-300) for part in (first, second))
+    a_p, b_p = a**power, b**power
+    both = a_p + b_p
+    together = most * both ** (1.0 / power)
+    by_a, by_b = (x_p / x * both ** (1.0 / power - 1.0) for x, x_p in ((a, a_p), (b, b_p)))
+    by_power = (a_p * np.log(a) + b_p * np.log(b)) / (both * power) - np.log(both) / power**2
+    return by_a, by_b, together * by_power

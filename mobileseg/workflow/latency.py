@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from math import prod
@@ -11,30 +10,23 @@ from typing import Any
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.tflite import write_tflite
-from mobileseg.files import shipped, write_atomic, write_json
+from mobileseg.files import write_atomic, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import lower_bound
 from mobileseg.latency.against import against
 from mobileseg.latency.apart import measure_apart
 from mobileseg.latency.benchmark_model import read_profile
-from mobileseg.latency.hardware import transferred
 from mobileseg.latency.measure import Measurement, match, measure
 from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
-from mobileseg.latency.profile import (
-    DeviceProfile,
-    Precision,
-    load_profile,
-    precisions,
-)
+from mobileseg.latency.profile import DeviceProfile, Precision
 from mobileseg.latency.table import Pricing
-from mobileseg.latency.toml import profile_toml
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
-from mobileseg.workflow.device import device, devices
+from mobileseg.workflow.device import device
 from mobileseg.workflow.forms import Forms
 from mobileseg.workflow.frame import whole_frame
 from mobileseg.workflow.plan import plan
@@ -48,7 +40,9 @@ class LatencyOptions:
 
     input_size: (height, width) where an .onnx file leaves it open.
     advise: what slows each operator down, and what each cut would save. frame: (height, width) of
-    the camera's pictures. against: a profile that benchmark_model wrote. plot: folder for pictures.
+    the camera's pictures. threads: of the devices' profiles, by default what each is for; and of
+    the measurement, by default one. against: a profile that benchmark_model wrote.
+    plot: folder for pictures.
     where: the machine that `measure` times the file on.
     """
 
@@ -56,7 +50,7 @@ class LatencyOptions:
     precision: Precision = "float32"
     rewrite: str = "auto"
     measure: bool = False
-    threads: int = 1
+    threads: int | None = None
     step: str | None = None
     input_size: tuple[int, int] | None = None
     advise: bool = False
@@ -64,41 +58,6 @@ class LatencyOptions:
     against: Path | None = None
     plot: Path | None = None
     where: Where = THIS_MACHINE
-
-
-def transfer_device(base: str, chip: str, out: Path) -> None:
-    """Write the profile of a chip that nobody measured, by a measured device of the same core."""
-    facts = shipped("assets", "latency")
-    profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
-    command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
-    write_atomic(out, profile_toml(profile, command).encode())
-
-
-def device_facts() -> list[dict[str, Any]]:
-    """Return what every shipped profile says of itself, and its cross-validated error."""
-    rows = []
-    for path in devices().values():
-        profile = load_profile(path)
-        row: dict[str, Any] = {
-            "name": profile.name,
-            "title": profile.title,
-            "soc": profile.soc,
-            "core": profile.core,
-            "threads": profile.threads,
-            "runtime": profile.runtime,
-            "year": profile.year,
-        }
-        row |= dict.fromkeys(("float32", "float16", "int8"))
-        for precision, table in precisions(profile):
-            row[precision] = {
-                "basis": table.basis,
-                "median_error_percent": table.error.median_percent,
-                "spearman": table.error.spearman,
-                "check": table.error.check,
-                "band_factor": table.error.factor,
-            }
-        rows.append(row)
-    return rows
 
 
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
@@ -113,7 +72,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
     chosen = options.devices or recipe.devices
-    profiles_ = [device(each) for each in chosen]
+    profiles_ = [device(each, options.threads) for each in chosen]
     # A measurement stands beside every device's rows: then all are of the first one's file.
     forms = [_forms(options, chosen[0] if options.measure else each) for each in chosen]
     graphs = [spec_graph(spec, f) if run is None else run_graph(run, spec, f) for f in forms]
@@ -161,7 +120,9 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
     }
     chosen = options.devices or Recipe.devices
     result["devices"] = [
-        _priced(graph, path.name, device(each), replace(options, precision=precision))
+        _priced(
+            graph, path.name, device(each, options.threads), replace(options, precision=precision)
+        )
         for each in chosen
     ]
     if options.measure:
@@ -197,7 +158,8 @@ def _priced(
     if options.plot is not None:
         title = f"{name} {options.precision} on {profile.title}"
         stem = f"{profile.name}-{options.precision}"
-        found["pictures"] = [str(path) for path in plot(pricing, half, title, options.plot, stem)]
+        written = plot(pricing, options.precision, title, options.plot, stem)
+        found["pictures"] = [str(path) for path in written]
     return found
 
 
@@ -234,20 +196,20 @@ def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, Net
 def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
     data = write_tflite(graph)
     if options.where.on:
-        return _matched(graph, measure_on(data, options.where, options.threads))
+        return _matched(graph, measure_on(data, options.where, options.threads or 1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"
         write_atomic(path, data)
-        found = measure(path, options.threads)
+        found = measure(path, options.threads or 1)
     return _matched(graph, found)
 
 
 def _measured_file(graph: Graph, path: Path, options: LatencyOptions) -> dict[str, Any]:
     if not options.where.on:
-        return _matched(graph, measure_apart(path, options.threads))
+        return _matched(graph, measure_apart(path, options.threads or 1))
     if path.suffix != ".tflite":
         raise MobilesegError(f"--on: {path} is no .tflite file, which is what boards run")
-    return _matched(graph, measure_on(path.read_bytes(), options.where, options.threads))
+    return _matched(graph, measure_on(path.read_bytes(), options.where, options.threads or 1))
 
 
 def _matched(graph: Graph, found: Measurement) -> dict[str, Any]:

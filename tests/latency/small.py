@@ -33,6 +33,7 @@ TABLE = Coefficients(
     bandwidth_gb_per_s=10.0,
     dram_gb_per_s=4.0,
     cache_kb=1.0,
+    weights_cache_kb=2.0,
     overlap=2.0,
     overhead_us=7.0,
     error=ERROR,

@@ -79,7 +79,7 @@ def test_the_table_names_operators_that_there_are() -> None:
 
 def test_pictures_are_written(tmp_path: Path) -> None:
     graph = graph_of(ops.Conv2d(), (PLANE,), ((9, 8, 3, 3),))
-    written = plot(price(graph, DEVICE), False, "a_b $c$", tmp_path / "new", "stem")
+    written = plot(price(graph, DEVICE), "float32", "a_b $c$", tmp_path / "new", "stem")
     assert [path.name for path in written] == ["stem-layers.png", "stem-roofline.png"]
     for path in written:
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -98,4 +98,4 @@ def test_without_matplotlib_the_extra_is_named(
     monkeypatch.setattr(builtins, "__import__", refuse)
     graph = graph_of(ops.Add(), (PLANE, PLANE))
     with pytest.raises(MobilesegError, match=r"pip install 'mobileseg\[plot\]'"):
-        plot(price(graph, DEVICE), False, "t", tmp_path, "s")
+        plot(price(graph, DEVICE), "float32", "t", tmp_path, "s")

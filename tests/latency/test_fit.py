@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, TRANSFERS, start
-from mobileseg.latency.error import band_log, fit_error, inside, macs_only
+from mobileseg.latency.error import band_log, fit_error, inside, layer_band, macs_only
 from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
 from mobileseg.latency.facts import read_facts
 from mobileseg.latency.fit import chosen, fit_devices
-from mobileseg.latency.price import features, price
+from mobileseg.latency.price import features, price, touched
 from mobileseg.latency.profile import KERNELS, load_profile, precisions, profiles
-from mobileseg.latency.solve import Sample, names, operators_ms, problem, rows_ms, solve
+from mobileseg.latency.solve import Sample, linear, names, operators_ms, problem, rows_ms, solve
 from tests.latency.small import DEVICE, graph_of
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -38,7 +38,7 @@ def samples() -> list[Sample]:
             graph_of(ops.Conv2d(groups=cin), (plane,), ((cin, 1, kernel, kernel),)),
             graph_of(ops.Add(), (plane, plane)),
         ):
-            row = tuple(features(graph, node) for node in graph.nodes)
+            row = tuple(features(graph, node, touched(graph)) for node in graph.nodes)
             found.append(Sample(row, row[0].kernel, 1.0))
     return found
 
@@ -60,6 +60,42 @@ def test_known_coefficients_are_recovered() -> None:
         at = order.index(name)
         assert found.theta[at] == pytest.approx(truth[at], abs=0.1)
         assert found.seen[at]
+
+
+def test_the_slopes_are_the_formulas() -> None:
+    """Against finite differences, where blocks and whole networks meet all of its parts."""
+    bottleneck = Block("mbconv", 28, 16, 24, 5, 2, 3, se=True)
+    head = Block("mbpool_head", 7, 96, 1280, 1, 1, 6, se=False)
+    graphs = [
+        *map(block_graph, (bottleneck, head)),
+        network_graph("mobilenet_v1", 1.0, 96, "float32"),
+    ]
+    rows = [
+        Sample(tuple(features(graph, node, touched(graph)) for node in graph.nodes), "x", 1.0)
+        for graph in graphs
+    ]
+    data = problem(rows, dict.fromkeys(STARTS, (8, 4)))
+    order = names(data.kernels)
+    theta = np.log([start(1.0, data.kernels)[name].value for name in order])
+    slopes, _, _ = linear(data, theta)
+    for column in range(len(order)):
+        step = np.zeros_like(theta)
+        step[column] = 1e-5
+        change = np.log(rows_ms(data, theta + step)) - np.log(rows_ms(data, theta - step))
+        assert slopes[:, column] == pytest.approx(change / 2e-5, abs=1e-6), order[column]
+
+
+def test_a_layers_band_holds_four_of_five_blocks_of_other_families() -> None:
+    data = problem(samples(), TILES)
+    prior = start(1.0, tuple(TILES))
+    theta = np.log([prior[name].value for name in names(tuple(TILES))])
+    truth = rows_ms(data, theta)
+    measured = truth * np.exp(np.random.default_rng(3).normal(0.0, 0.1, len(truth)))
+    data = problem([*map(_with, samples(), measured)], TILES)
+    band = layer_band(data, theta, truth, [sample.family for sample in samples()])
+    # One operator a row: the 80 % quantile of a normal error's size is 1.28 times its spread.
+    assert band.log == pytest.approx(0.128, rel=0.2)
+    assert band.inside_percent >= 80.0
 
 
 def _with(sample: Sample, ms: float) -> Sample:
@@ -89,7 +125,7 @@ def test_the_fits_formula_is_the_prices() -> None:
     """A fitted row and the priced graph give the same number."""
     block = Block("mbconv", 28, 16, 24, 5, 2, 3, se=True)
     graph = block_graph(block)
-    row = tuple(features(graph, node) for node in graph.nodes)
+    row = tuple(features(graph, node, touched(graph)) for node in graph.nodes)
     data = problem([Sample(row, block.family, 1.0)], dict.fromkeys(STARTS, (8, 4)))
     table = DEVICE.float32
     kernel = table.kernels["add"]
@@ -97,6 +133,7 @@ def test_the_fits_formula_is_the_prices() -> None:
         table.bandwidth_gb_per_s,
         table.bandwidth_gb_per_s / table.dram_gb_per_s - 1.0,
         table.cache_kb,
+        table.weights_cache_kb,
         table.overlap - 1.0,
         table.overhead_us,
     )
@@ -229,7 +266,8 @@ def test_shipped_profiles_keep_their_promises() -> None:
         for _, table in precisions(profile):
             assert table.kernels.keys() == KERNELS.keys()
             assert table.error.inside_percent >= 80.0
-            if profile.accelerator == "cpu":
+            # One of two networks foretold from the other is an anecdote, which the band allows for.
+            if profile.accelerator == "cpu" and table.error.families > 2:
                 assert table.error.spearman >= 0.97
                 assert table.error.median_percent <= (8.0 if profile.name in BLOCKS_OF else 12.0)
 

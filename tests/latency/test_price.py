@@ -12,32 +12,39 @@ from hypothesis import strategies as st
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Graph, Node, Tensor, assemble
-from mobileseg.latency.price import PRICES, features, price
+from mobileseg.latency.price import PRICES, features, kernel_of, price
 from mobileseg.latency.profile import KERNELS, DeviceProfile
 from tests.latency.small import DEVICE, KERNEL, TABLE, graph_of
 
 CONV = graph_of(ops.Conv2d(pad=(1, 1, 1, 1)), ((1, 5, 6, 7),), ((9, 5, 3, 3), (9,)))
 
 
-def by_hand(filled: float, reduction: int, pixels: int, nbytes: int, bandwidth: float) -> float:
-    """Milliseconds on the small device."""
-    arithmetic = filled / 2e6 * (1 + 3 / reduction) * (1 + 5 / (-(-pixels // 4) * 4))
-    outside = nbytes / (nbytes + 1024)
-    memory = nbytes / 1e6 * ((1 - outside) / bandwidth + outside / 4)
-    return float(np.hypot(arithmetic, memory)) + 0.007
+def by_hand(
+    filled: float, reduction: int, pixels: int, nbytes: int, bandwidth: float, weights: int = 0
+) -> float:
+    """Milliseconds on the small device of an operator that is the whole graph."""
+    whole = -(-pixels // 4) * 4
+    arithmetic = filled / 2e6 * (1 + 3 / reduction) * (1 + 5 / whole)
+    every = nbytes + weights
+    outside = every / (every + 1024)
+    memory = every / 1e6 * ((1 - outside) / bandwidth + outside / 4)
+    cold = weights / 1e6 * every**2 / (every**2 + 2048**2) * (1 / 4 - 1 / bandwidth)
+    first = arithmetic * 4 / whole
+    waiting = (np.hypot(first, cold) - first) * (1 - 4 / whole)
+    return float(np.hypot(arithmetic, memory) + waiting) + 0.007
 
 
 def test_a_convolution_costs_what_a_hand_computation_says() -> None:
     row = price(CONV, DEVICE).rows[0]
     # 9 output channels fill two steps of 8; 42 positions fill eleven of 4.
     filled = (16 * 5 * 9) * 44
-    nbytes = 4 * (5 * 42 + 9 * 45 + 9 + 9 * 42)
-    assert row.ms == pytest.approx(by_hand(filled, 5, 42, nbytes, 10.0))
+    nbytes, weights = 4 * (5 * 42 + 9 * 42), 4 * (9 * 45 + 9)
+    assert row.ms == pytest.approx(by_hand(filled, 5, 42, nbytes, 10.0, weights))
     assert (row.kernel, row.macs, row.params, row.bytes_moved) == (
         "dense",
         9 * 45 * 42,
         414,
-        nbytes,
+        nbytes + weights,
     )
     assert (row.low_ms, row.high_ms) == pytest.approx((row.ms / 1.5, row.ms * 1.5))
     assert row.input_shapes == ((1, 5, 6, 7),)
@@ -104,7 +111,7 @@ CASES = [
 )
 def test_features(op, inputs, constants, kernel, work, reduction, pixels) -> None:  # type: ignore[no-untyped-def]
     graph = graph_of(op, tuple(inputs), tuple(constants))
-    found = features(graph, graph.nodes[0])
+    found = features(graph, graph.nodes[0], 7.0)
     assert (found.kernel, found.work, found.reduction, found.pixels) == (
         kernel,
         work,
@@ -207,6 +214,32 @@ def test_bounds_name_the_largest_part() -> None:
     assert bound(dram_gb_per_s=1e-3) == "memory"
 
 
+def chained(channels: int) -> Graph:
+    """A small pointwise convolution before one with that many channels."""
+    shapes = {"w": (7, 5, 1, 1), "v": (channels, 7, 1, 1)}
+    weights = {n: Tensor(n, s, data=np.zeros(s, np.float32)) for n, s in shapes.items()}
+    nodes = [
+        Node(ops.Conv2d(), ("x", "w"), "y", "small"),
+        Node(ops.Conv2d(), ("y", "v"), "z", "large"),
+    ]
+    return assemble([Tensor("x", (1, 5, 8, 9))], nodes, ["z"], weights)
+
+
+def test_a_network_larger_than_the_caches_fetches_its_weights_anew() -> None:
+    device = replace(DEVICE, float32=replace(TABLE, weights_cache_kb=64.0))
+    alone, among = (price(chained(n), device).rows[0].ms for n in (3, 4000))
+    least = replace(TABLE, weights_cache_kb=1e9)
+    warm = price(chained(4000), replace(DEVICE, float32=least)).rows[0].ms
+    fetched = 5 * 7 * 4 * 1e-6 * (1 / TABLE.dram_gb_per_s - 1 / TABLE.bandwidth_gb_per_s)
+    assert warm <= alone < among <= warm + fetched
+
+
+def test_a_profile_says_what_a_kernels_price_stands_on() -> None:
+    assert DEVICE.basis(kernel_of(CONV, CONV.nodes[0]), "float32") == "fitted"
+    with pytest.raises(MobilesegError, match="no kernel is named 'conv'"):
+        DEVICE.basis("conv", "float32")
+
+
 def test_sums() -> None:
     pricing = price(padded(), replace(DEVICE, fuses=()))
     assert pricing.ms == pytest.approx(sum(row.ms for row in pricing.rows))
@@ -247,6 +280,7 @@ def devices(draw: st.DrawFn) -> DeviceProfile:
         bandwidth_gb_per_s=bandwidth,
         dram_gb_per_s=bandwidth * draw(st.floats(1e-2, 1.0)),
         cache_kb=draw(positive),
+        weights_cache_kb=draw(positive),
         overlap=draw(st.floats(1.0, 20.0)),
         kernels=dict.fromkeys(KERNELS, kernel),
     )

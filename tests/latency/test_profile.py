@@ -35,7 +35,11 @@ def test_shipped_profiles_load_and_name_their_sources(name: str) -> None:
     assert all(source for source in profile.source)
     # The first line says whether a fit or a calibration wrote it.
     first, _, rest = SHIPPED[name].read_text("utf-8").partition("\n")
-    assert first.startswith("# Written by `mobileseg devices ")
+    commands = (
+        "# Written by `mobileseg devices fit`",
+        "# Written by `mobileseg latency calibrate`",
+    )
+    assert first.startswith(commands)
     assert profile_toml(profile, "").partition("\n")[2] == rest
 
 

@@ -29,9 +29,9 @@ from mobileseg.quantize.calibrate import calibrate
 from mobileseg.quantize.convert import quantize
 from mobileseg.recipe import read_recipe, shipped_recipes
 from mobileseg.train.data import read_image, resize_image
+from mobileseg.workflow.device import device, devices
 from mobileseg.workflow.forms import FOR_FLOAT, FOR_INT8, choose
 from mobileseg.workflow.ladder import dry_run
-from mobileseg.workflow.latency import device, devices
 from mobileseg.workflow.network import as_int8, empty_graph
 
 # Small, and of a height and width that every stride divides and six bins fit into.

@@ -12,10 +12,10 @@ from mobileseg.latency.price import price
 from mobileseg.recipe import read_recipe
 from mobileseg.slim.steps import Actions, apply
 from mobileseg.workflow.advise import saves_no_time
-from mobileseg.workflow.device import device
+from mobileseg.workflow.device import device, transfer_device
 from mobileseg.workflow.forms import Forms
 from mobileseg.workflow.frame import parse_frame
-from mobileseg.workflow.latency import LatencyOptions, latency, transfer_device
+from mobileseg.workflow.latency import LatencyOptions, latency
 from mobileseg.workflow.network import empty_graph
 from mobileseg.workflow.plan import plan
 
@@ -90,6 +90,36 @@ def test_a_cut_that_keeps_its_promise_is_not_flagged() -> None:
     assert saves_no_time(90.0, 100.0, 9.9, 10.0)
     assert not saves_no_time(90.0, 100.0, 9.0, 10.0)
     assert not saves_no_time(99.0, 100.0, 10.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "threads", "found"),
+    [
+        ("pixel4", None, "pixel4"),
+        ("pixel4", 4, "pixel4_4threads"),
+        ("pixel4_4threads", 1, "pixel4"),
+        ("pixel4_4threads", None, "pixel4_4threads"),
+        ("rpi4", None, "rpi4"),
+        ("rpi4", 1, "rpi4_1thread"),
+    ],
+)
+def test_threads_choose_among_a_devices_profiles(
+    name: str, threads: int | None, found: str
+) -> None:
+    profile = device(name, threads)
+    assert profile.name == found
+    assert threads in (None, profile.threads)
+
+
+def test_threads_that_no_profile_is_for_are_an_error_with_those_there_are() -> None:
+    with pytest.raises(MobilesegError, match=r"--threads 2: pixel4 .* 1 \(pixel4\), 4 \(pixel4_4"):
+        latency(RECIPE, LatencyOptions(("pixel4",), threads=2), Path("none"))
+
+
+def test_a_chips_name_is_answered_with_its_phones() -> None:
+    with pytest.raises(MobilesegError, match=r"is a chip, not a profile; .*pixel4.*sd855"):
+        device("Snapdragon 855")
+    assert {device("sd888").soc, device("mi11").soc} == {"Snapdragon 888"}
 
 
 def test_a_transferred_profile_can_be_priced(tmp_path: Path) -> None:
