@@ -145,9 +145,9 @@ def export(
         typer.Option(help="Input and output of an int8 file; uint8: the byte is the pixel."),
     ] = "uint8",
     output: Annotated[
-        Literal["logits", "softmax", "sigmoid", "argmax"],
-        typer.Option(help="What a pixel of the output says."),
-    ] = "logits",
+        Literal["logits", "softmax", "sigmoid", "argmax"] | None,
+        typer.Option(help="What a pixel of the output says: logits; for --target task softmax."),
+    ] = None,
     target: Annotated[
         Literal["raw", "task", "mediapipe"],
         typer.Option(help="Who loads it: the bare runtime, Task Library, MediaPipe."),
@@ -190,6 +190,7 @@ def export(
     from mobileseg.report_memory import explain_tables
     from mobileseg.report_quantize import verdict_line, verdict_tables
     from mobileseg.runs import find_run
+    from mobileseg.workflow.consumer import default_output
     from mobileseg.workflow.export import ExportOptions
     from mobileseg.workflow.export import export as run_export
 
@@ -212,7 +213,7 @@ def export(
         precision=chosen,
         formats=("tflite", "onnx") if form == "both" else (form,),
         interface=interface,
-        output=output,
+        output=output or default_output(target),
         rewrite=rewrite,
         devices=tuple(device or ()),
         folder=out,

@@ -23,7 +23,7 @@ NAME = "TFLITE_METADATA"
 SEGMENTER = "SEGMENTER_METADATA"
 LABELS_FILE = "labels.txt"
 
-_IDENTIFIER, _SEGMENTER_IDENTIFIER = b"M001", b"V001"
+IDENTIFIER, SEGMENTER_IDENTIFIER = b"M001", b"V001"
 # The schema's version that brought custom metadata: a parser below it cannot read ours.
 _MIN_PARSER_VERSION = "1.5.0"
 _SEGMENTER_VERSION = "1.0.0"
@@ -44,6 +44,11 @@ class Size(int):
 
 def metadata(contract: Contract) -> bytes:
     """Return the buffer that a TFLite file keeps under `NAME`."""
+    return packed(tables(contract), IDENTIFIER)
+
+
+def tables(contract: Contract) -> dict[int, Any]:
+    """Return the metadata before they are bytes."""
     height, width = contract.image_size
     properties = {0: _RGB, 1: {0: Size(width), 1: Size(height)}}
     normalization = {0: _floats(MEAN), 1: _floats(STD)}
@@ -57,11 +62,10 @@ def metadata(contract: Contract) -> bytes:
     labels = {0: LABELS_FILE, 1: "The classes in their order.", 2: kind}
     output = _tensor(contract.output) | {3: masks, 6: (labels,)}
     activation = {0: _ACTIVATIONS[contract.activation], 1: _SEGMENTER_VERSION}
-    options = _finish(activation, _SEGMENTER_IDENTIFIER)
+    options = packed(activation, SEGMENTER_IDENTIFIER)
     body = {2: (image,), 3: (output,), 9: ({0: SEGMENTER, 1: options},)}
     words = "\n".join(contract.lines())
-    whole = {0: contract.title, 1: words, 2: __version__, 3: (body,), 7: _MIN_PARSER_VERSION}
-    return _finish(whole, _IDENTIFIER)
+    return {0: contract.title, 1: words, 2: __version__, 3: (body,), 7: _MIN_PARSER_VERSION}
 
 
 def with_labels(data: bytes, labels: Sequence[str]) -> bytes:
@@ -89,7 +93,8 @@ def _floats(*values: float) -> Any:
     return np.array(values, "<f4")
 
 
-def _finish(table: Flat, identifier: bytes) -> bytes:
+def packed(table: Flat, identifier: bytes) -> bytes:
+    """Return a table, and all that it holds, as a flatbuffer."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(_pack(builder, table), identifier)
     return bytes(builder.Output())

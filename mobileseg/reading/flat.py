@@ -81,6 +81,10 @@ class Table:
         place = self._place(field)
         return Table(self.buffer, self._follow(place)) if place else None
 
+    def has(self, field: int) -> bool:
+        """Whether the field is there, be it empty."""
+        return bool(self._place(field))
+
     def text(self, field: int) -> str:
         """Return a string; bytes that are no UTF-8 are marked."""
         return self.vector(field, "u1").tobytes().decode(errors="replace")

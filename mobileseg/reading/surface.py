@@ -30,7 +30,7 @@ class Edge:
     """An input or output: shape in the file's layout, 0 for a size left open; type in lower case.
 
     `scale` and `zero_point` are None without quantization; `made_by` is the operator that computes
-    an output, before its values get another type.
+    an output, before its values are moved or get another type.
     """
 
     name: str
@@ -48,11 +48,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A TFLite file's metadata. `activation` is None where no segmenter's options are there."""
+    """A TFLite file's metadata.
+
+    `inputs` and `outputs` are None where nothing describes them; `activation` where no segmenter's
+    options are there.
+    """
 
     min_parser_version: str
-    inputs: tuple[Note, ...]
-    outputs: tuple[Note, ...]
+    inputs: tuple[Note, ...] | None = None
+    outputs: tuple[Note, ...] | None = None
     activation: str | None = None
 
 
@@ -86,13 +90,13 @@ class Surface:
     @property
     def image_note(self) -> Note:
         """What the metadata say of the first input; of nothing, nothing."""
-        held = self.metadata.inputs if self.metadata else ()
+        held = self.metadata.inputs if self.metadata else None
         return held[0] if held else Note("")
 
     @property
     def masks_note(self) -> Note:
         """What the metadata say of the last output; of nothing, nothing."""
-        held = self.metadata.outputs if self.metadata else ()
+        held = self.metadata.outputs if self.metadata else None
         return held[-1] if held else Note("")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,19 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import plan
+from mobileseg.workflow.network import Output
 
 if TYPE_CHECKING:
     from mobileseg.workflow.export import ExportOptions
+
+
+# Task Library looks for the largest value above 0: logits, all negative, are class 0 to it.
+_OUTPUTS: Mapping[Target, Output] = {"raw": "logits", "mediapipe": "logits", "task": "softmax"}
+
+
+def default_output(target: Target) -> Output:
+    """Return the output that the target's loader reads best."""
+    return _OUTPUTS[target]
 
 
 def require_loadable(options: ExportOptions) -> None:
@@ -30,6 +40,8 @@ def require_loadable(options: ExportOptions) -> None:
         problems.append(f"{where}: loads TFLite files only; leave out --format")
     if options.output == "argmax":
         problems.append(f"{where}: takes a value per class, not class numbers; leave out --output")
+    if options.target == "task" and options.output == "logits":
+        problems.append(f"{where}: calls class 0 where all logits are negative; leave out --output")
     if options.precision == "int8" and options.interface == "int8":
         problems.append(f"{where}: takes uint8 or float32, not int8; leave out --interface")
     if problems:

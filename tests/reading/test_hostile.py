@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobileseg.errors import MobilesegError
+from mobileseg.export.contract import contract_of
 from mobileseg.export.onnx import write_onnx
 from mobileseg.export.tflite import write_tflite
 from mobileseg.graph.passes import FOR_TFLITE, run_passes
 from mobileseg.quantize.convert import quantize
 from mobileseg.reading.onnx import simplify
-from mobileseg.reading.read import read_network
+from mobileseg.reading.read import read_network, read_surface
+from mobileseg.reading.rules.targets import RULES, rows
 from mobileseg.reading.saved import load_graph, save_graph
+from mobileseg.workflow.consumer import segmenter_file
+from tests.export import small
 from tests.op_cases import CASES
 
 NAMES = ("depthwise_doubled", "deconv_4_2_1", "concat_3", "resize_up", "argmax", "mean_pool")
@@ -96,6 +102,41 @@ def test_any_bytes(ending: str, data: bytes, tmp_path: Path) -> None:
     for head in (b"", b"\x1c\0\0\0TFL3", struct.pack("<Q", 2)):
         path.write_bytes(head + data)
         assert not survives(path)
+
+
+def test_hundreds_of_damages_of_the_surface(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    made = small.int8_graph()
+    sound = segmenter_file(made, contract_of(made, "small/net", ("one", "two", "three")))
+    metadata = sound.index(b"M001")
+    places = [*range(2000), *range(metadata, metadata + 1500), *range(len(sound) - 200, len(sound))]
+    path, read, faulty = tmp_path / "net.tflite", 0, 0
+    for _ in range(400):
+        broken = bytearray(sound)
+        for _ in range(dice.choice((1, 2, 5))):
+            broken[dice.choice(places)] = dice.randrange(256)
+        path.write_bytes(broken)
+        try:
+            surface = read_surface(path)
+        except MobilesegError as error:
+            assert str(error).startswith(str(path))
+            continue
+        read += 1
+        faulty += bool(surface.faults)
+        for target in RULES:
+            shown = "".join(f"{row.found}{row.mend}" for row in rows(surface, target))
+            assert shown.isprintable()
+    assert 0 < faulty < read < 400
+
+
+def test_an_archive_that_pretends_to_be_large(tmp_path: Path) -> None:
+    whole = io.BytesIO(write_tflite(small.float_graph()))
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr("labels.txt", "one\n")
+        archive.filelist[0].file_size = 2**31
+    path = tmp_path / "net.tflite"
+    path.write_bytes(whole.getvalue())
+    assert "more than" in read_surface(path).faults["packed files"]
 
 
 def test_every_truncation(files: list[tuple[str, bytes]], tmp_path: Path) -> None:

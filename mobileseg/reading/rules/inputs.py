@@ -11,22 +11,16 @@ def one_input(surface: Surface) -> Found:
     return names(surface.inputs), mend
 
 
-def picture(channels: tuple[int, ...]) -> Look:
-    def look(surface: Surface) -> Found | None:
-        image = surface.image
-        if image is None:
-            return None
-        if _is_picture(image.shape, channels):
-            return image.words(), ""
-        if len(image.shape) == 4 and image.shape[1] == 3:
-            return image.words(), "channels stand first; export with the channels last"
-        return image.words(), "export it for one picture of fixed size, (1, height, width, 3)"
-
-    return look
-
-
-def _is_picture(shape: tuple[int, ...], channels: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and shape[0] == 1 and all(shape) and shape[3] in channels
+def picture(surface: Surface) -> Found | None:
+    image = surface.image
+    if image is None:
+        return None
+    n, *sides = image.shape or (0,)
+    if n == 1 and len(sides) == 3 and all(sides) and sides[2] == 3:
+        return image.words(), ""
+    if len(sides) == 3 and sides[0] == 3:
+        return image.words(), "channels stand first: export with the channels last"
+    return image.words(), "export it for one RGB picture of fixed size"
 
 
 def picture_first(surface: Surface) -> Found | None:
@@ -39,19 +33,15 @@ def picture_first(surface: Surface) -> Found | None:
     return image.words(), "" if kept else "export it for (1, 3, height, width)"
 
 
-def three_channels(surface: Surface) -> Found | None:
-    """With 4 channels MediaPipe takes an old path, and the fourth is an earlier frame's mask: of a
-    file with two labels, the second of them `hair`, it is set to 0 in every frame.
+def hair(surface: Surface) -> Found | None:
+    """Of a file with two labels, the second of them `hair`, MediaPipe takes a fourth channel for an
+    earlier frame's mask and sets it to 0. With three channels the name does nothing.
     """
-    image = surface.image
-    if image is None or len(image.shape) != 4 or image.shape[3] not in {3, 4}:
+    labels, shape = surface.labels, surface.image.shape if surface.image else ()
+    if len(labels) != 2 or labels[1] != "hair" or len(shape) != 4:
         return None
-    labels = surface.labels
-    hair = len(labels) == 2 and labels[1] == "hair"
-    if image.shape[3] == 3:
-        return f"3{'; labelled hair, without effect' if hair else ''}", ""
-    fourth = "zeroed, for the second of two labels is hair" if hair else "the photo's alpha"
-    return f"4: the fourth is {fourth}", "export it for RGB, or feed it that fourth channel"
+    mend = "" if shape[3] != 4 else "name it otherwise, or feed no fourth channel"
+    return f"{shape[3]} channels{', the fourth is set to 0' if mend else ''}", mend
 
 
 def input_type(*allowed: str) -> Look:

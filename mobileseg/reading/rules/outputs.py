@@ -6,6 +6,7 @@ from mobileseg.reading.rules.rule import Found, Look, names
 from mobileseg.reading.surface import Surface
 
 _MOST_CLASSES = 256
+_NEVER_NEGATIVE = {"SOFTMAX", "LOGISTIC", "RELU", "RELU6", "RELU_0_TO_1"}
 
 
 def outputs(most: int) -> Look:
@@ -58,6 +59,18 @@ def most_classes(surface: Surface) -> Found | None:
     return str(classes), "" if kept else f"a mask holds a byte a pixel: {_MOST_CLASSES} at most"
 
 
+def none_negative(surface: Surface) -> Found | None:
+    """Task Library looks for the largest value above 0: where all are below, class 0 is called."""
+    masks = surface.masks
+    if masks is None or masks.type not in {"float32", "uint8"}:
+        return None
+    if masks.type == "uint8" and masks.scale is not None and not masks.zero_point:
+        return "the zero point is 0", ""
+    said = f"of {masks.made_by or 'the network'}"
+    mend = "end it in a softmax: mobileseg export --output softmax"
+    return said, "" if masks.made_by in _NEVER_NEGATIVE else mend
+
+
 def pixel_mediapipe(surface: Surface) -> Found | None:
     classes = surface.classes
     if classes is None:
@@ -94,6 +107,8 @@ def activation_fits(surface: Surface) -> Found | None:
     activation = surface.metadata.activation if surface.metadata else None
     if masks is None or activation in {None, "none"}:
         return None
+    if activation not in {"sigmoid", "softmax"}:
+        return f"{activation}", "name one of none, sigmoid, softmax"
     said = f"{activation} after {masks.made_by or 'the network'}"
     if masks.made_by in {"SOFTMAX", "LOGISTIC"}:
         return said, "it is computed twice: name none as the activation"

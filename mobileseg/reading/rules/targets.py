@@ -28,57 +28,64 @@ def rows(surface: Surface, target: str) -> list[Row]:
     ]
 
 
-_METADATA = (
+_READABLE = (
     Rule("its metadata can be read", whole.metadata_readable),
-    Rule("metadata describe every input and output", whole.metadata_counts),
     Rule("the files packed behind it are stored", whole.files_readable),
 )
 _FED = (
+    Rule("one input", inputs.one_input),
+    Rule("takes a picture (1, height, width, 3)", inputs.picture),
+    Rule("takes uint8 or float32", inputs.input_type("uint8", "float32")),
     Rule("its metadata say RGB, or nothing", inputs.rgb),
     Rule("one normalization of pixels, of 1 or 3 values", inputs.normalization),
+    Rule("its std is not 0", inputs.no_zero_deviation),
     Rule("the byte is the pixel", inputs.byte_is_pixel, "warning"),
+)
+_CLASSES = (
+    Rule("gives (1, height, width, classes)", outputs.masks_shape),
+    Rule("at most 256 classes", outputs.most_classes),
+)
+_LABELS = (
+    Rule("the file of labels is packed behind it", whole.labels_packed),
+    Rule("a label for each class", whole.label_each, "warning"),
 )
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "raw": (
         Rule("has an input and an output", whole.some_input),
-        Rule("takes a picture (1, height, width, 3)", inputs.picture((3,)), "warning"),
+        Rule("takes a picture (1, height, width, 3)", inputs.picture, "warning"),
         Rule("sizes are fixed", whole.fixed_sizes, "warning"),
         Rule("its metadata can be read", whole.metadata_readable, "warning"),
     ),
     "task": (
-        Rule("one input", inputs.one_input),
-        Rule("takes a picture (1, height, width, 3)", inputs.picture((3,))),
-        Rule("takes uint8 or float32", inputs.input_type("uint8", "float32")),
         *_FED,
         Rule("one output", outputs.outputs(1)),
-        Rule("gives (1, height, width, classes)", outputs.masks_shape),
+        *_CLASSES,
         Rule("gives float32 or uint8", outputs.output_type("float32", "uint8")),
-        Rule("at most 256 classes", outputs.most_classes),
+        Rule("no value is below 0", outputs.none_negative),
         Rule("what a pixel of the category mask means", outputs.pixel_task, "warning"),
-        *_METADATA,
-        Rule("a label for each class", whole.labels_packed),
+        *_READABLE,
+        Rule("metadata describe every input", whole.metadata_describe(inputs=True)),
+        Rule("metadata describe every output", whole.metadata_describe(inputs=False)),
+        *_LABELS,
     ),
     "mediapipe": (
         Rule("one subgraph", whole.one_subgraph),
-        Rule("one input", inputs.one_input),
-        Rule("takes a picture (1, height, width, 3)", inputs.picture((3, 4))),
-        Rule("3 channels", inputs.three_channels, "warning"),
-        Rule("takes uint8 or float32", inputs.input_type("uint8", "float32")),
         *_FED,
-        Rule("its std is not 0", inputs.no_zero_deviation),
         Rule("mean and std are the same for all channels", inputs.same_over_channels),
+        Rule("two labels, the second of them hair", inputs.hair, "warning"),
         Rule("one output, or a quality score and the masks", outputs.outputs(2)),
-        Rule("gives (1, height, width, classes)", outputs.masks_shape),
+        *_CLASSES,
         Rule("gives float32, uint8 or int8", outputs.output_type("float32", "uint8", "int8")),
         Rule("an integer output has a scale", outputs.quantized_scale),
-        Rule("at most 256 classes", outputs.most_classes),
         Rule("what a pixel of the category mask means", outputs.pixel_mediapipe, "warning"),
         Rule("an activation is named", outputs.activation_named, "warning"),
         Rule("the activation fits the output", outputs.activation_fits),
-        *_METADATA,
-        Rule("metadata describe the output", whole.metadata_present, "warning"),
-        Rule("a label for each class", whole.labels_packed),
+        *_READABLE,
+        Rule("metadata need no parser above 1.5.0", whole.metadata_version),
+        Rule("metadata describe the input", whole.input_described),
+        Rule("metadata describe the output", whole.output_described, "warning"),
+        *_LABELS,
     ),
     "onnx": (
         Rule("one input", inputs.one_input, "warning"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobileseg.reading.rules.rule import Found, names
+from mobileseg.reading.rules.rule import Found, Look, names
 from mobileseg.reading.surface import Surface
 
 _NEWEST_METADATA = (1, 5, 0)
@@ -27,32 +27,49 @@ def one_subgraph(surface: Surface) -> Found:
 def metadata_readable(surface: Surface) -> Found:
     if "metadata" in surface.faults:
         return surface.faults["metadata"], "write them anew: mobileseg export does"
-    if surface.metadata is None:
-        return "there are none", ""
-    version = surface.metadata.min_parser_version
-    numbers = [int(each) for each in version.split(".") if each.isdecimal()]
-    kept = tuple(numbers) <= _NEWEST_METADATA
-    newest = ".".join(map(str, _NEWEST_METADATA))
-    return (
-        f"need a parser of {version or 'any version'}",
-        "" if kept else f"write them for {newest}",
-    )
+    return "there are none" if surface.metadata is None else "they can", ""
 
 
-def metadata_present(surface: Surface) -> Found:
-    mend = "older versions crash without; write them: mobileseg export does"
-    if surface.metadata is None or not surface.metadata.outputs:
-        return "none of the output", mend
-    return "there", ""
-
-
-def metadata_counts(surface: Surface) -> Found | None:
+def metadata_version(surface: Surface) -> Found | None:
     if surface.metadata is None:
         return None
-    given, made = len(surface.metadata.inputs), len(surface.metadata.outputs)
-    kept = (given, made) == (len(surface.inputs), len(surface.outputs))
-    said = f"{given} of {len(surface.inputs)} inputs, {made} of {len(surface.outputs)} outputs"
-    return said, "" if kept else "describe every input and output, in their order"
+    version = surface.metadata.min_parser_version
+    numbers = tuple(int(each) for each in version.split(".") if each.isdecimal())
+    newest = ".".join(map(str, _NEWEST_METADATA))
+    mend = "" if numbers <= _NEWEST_METADATA else f"write them for {newest}"
+    return f"need {version or 'any version'}", mend
+
+
+def metadata_describe(inputs: bool) -> Look:
+    """The rule that inputs, or outputs, are described one by one."""
+
+    def look(surface: Surface) -> Found | None:
+        metadata = surface.metadata
+        if metadata is None:
+            return None
+        notes = metadata.inputs if inputs else metadata.outputs
+        edges = surface.inputs if inputs else surface.outputs
+        if notes is None:
+            return None
+        mend = "" if len(notes) == len(edges) else "describe each one, in their order"
+        return f"{len(notes)} of {len(edges)}", mend
+
+    return look
+
+
+def input_described(surface: Surface) -> Found | None:
+    """MediaPipe reads the first description, and refuses metadata without any."""
+    notes = surface.metadata.inputs if surface.metadata else None
+    if surface.metadata is None or (notes is None and surface.metadata.outputs is None):
+        return None
+    return f"{len(notes or ())}", "" if notes else "describe the input"
+
+
+def output_described(surface: Surface) -> Found:
+    """MediaPipe up to 0.10 reads the last output's description without looking for it first."""
+    mend = "older versions crash without; write it: mobileseg export does"
+    there = surface.metadata is not None and surface.metadata.outputs
+    return ("it is", "") if there else ("it is not", mend)
 
 
 def files_readable(surface: Surface) -> Found | None:
@@ -67,15 +84,21 @@ def files_readable(surface: Surface) -> Found | None:
 
 
 def labels_packed(surface: Surface) -> Found | None:
-    name, classes = surface.masks_note.labels_file, surface.classes
+    name = surface.masks_note.labels_file
     if not name:
-        return "none are named", ""
+        return None
     shown = name if name.isprintable() else "?"
-    if name not in surface.packed:
-        return f"{shown} is not packed in the file", "pack it, or leave its name out"
-    labels = surface.labels
-    mend = "" if len(labels) == classes else f"give a line for each of the {classes} classes"
+    return shown, "" if name in surface.packed else "pack it in the file, or leave its name out"
+
+
+def label_each(surface: Surface) -> Found | None:
+    labels, classes = surface.labels, surface.classes
+    if classes is None:
+        return None
+    if not labels:
+        return "none: classes are numbers", ""
     said = ", ".join(each if each.isprintable() else "?" for each in labels[:20])
+    mend = "" if len(labels) == classes else f"give a line for each of the {classes} classes"
     return f"{len(labels)}: {said}", mend
 
 

@@ -17,7 +17,7 @@ from mobileseg.reading.surface import Metadata, Note
 
 METADATA = "TFLITE_METADATA"
 _SEGMENTER = "SEGMENTER_METADATA"
-_IDENTIFIER, _SEGMENTER_IDENTIFIER = b"M001", b"V001"
+_IDENTIFIER = b"M001"
 _CONTENTS = {1: "feature", 2: "image", 3: "bounding box", 4: "audio"}
 _COLOURS = {0: "unknown", 1: "RGB", 2: "greyscale"}
 _ACTIVATIONS = {0: "none", 1: "sigmoid", 2: "softmax"}
@@ -32,22 +32,27 @@ def read_metadata(data: bytes, where: str) -> Metadata:
     bodies = root.tables(3)
     version = printable(root.text(7))
     if not bodies:
-        return Metadata(version, (), ())
-    inputs = tuple(_note(table) for table in bodies[0].tables(2))
-    outputs = tuple(_note(table) for table in bodies[0].tables(3))
-    return Metadata(version, inputs, outputs, _activation(bodies[0], where))
+        return Metadata(version)
+    body = bodies[0]
+    return Metadata(version, _notes(body, 2), _notes(body, 3), _activation(body, where))
+
+
+def _notes(body: Table, field: int) -> tuple[Note, ...] | None:
+    return tuple(_note(table) for table in body.tables(field)) if body.has(field) else None
 
 
 def _activation(body: Table, where: str) -> str | None:
+    """Return the activation's name; of a number or bytes without meaning, what they are."""
     held = [table.vector(1, "u1") for table in body.tables(9) if table.text(0) == _SEGMENTER]
     if not held:
         return None
-    # Of several the last one counts.
-    options = Buffer(held[-1].tobytes(), f"{where}, {_SEGMENTER}").root(_SEGMENTER_IDENTIFIER)
-    number = int(options.number(0, "b"))
-    if number not in _ACTIVATIONS:
-        raise MobilesegError(f"{where}, {_SEGMENTER}: activation {number} is none of 0, 1, 2")
-    return _ACTIVATIONS[number]
+    # Of several the last one counts; nobody asks for its identifier.
+    buffer = Buffer(held[-1].tobytes(), f"{where}, {_SEGMENTER}")
+    try:
+        number = int(Table(buffer, buffer.number("<I", 0)).number(0, "b"))
+    except MobilesegError:
+        return "unreadable"
+    return _ACTIVATIONS.get(number, f"number {number}")
 
 
 def _note(table: Table) -> Note:

@@ -13,8 +13,11 @@ from mobileseg.reading.surface import Edge, Metadata, Surface
 from mobileseg.reading.tflite.file import IDENTIFIER, OPERATORS, TYPES
 from mobileseg.reading.tflite.metadata import METADATA, packed_files, read_metadata
 
-# Between the network's last operator and its output only the type changes.
-_CASTS = {"QUANTIZE", "DEQUANTIZE", "CAST"}
+# What changes the type of values, or their place and number, and not what they mean.
+_MOVERS = {
+    *("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE"),
+    *("DEPTH_TO_SPACE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+}
 
 
 def tflite_surface(data: bytes, where: str) -> Surface:
@@ -78,7 +81,7 @@ def _shape(table: Table) -> Shape:
 
 
 def _makers(model: Table, body: Table) -> dict[int, str]:
-    """Return the operator that computes each tensor; what only changes a type is looked through."""
+    """Return the operator that computes each tensor; what only moves values is looked through."""
     codes = [_name(code) for code in model.tables(1)]
     operators = body.tables(3)
     if len(operators) > MOST_OPERATORS:
@@ -90,7 +93,7 @@ def _makers(model: Table, body: Table) -> dict[int, str]:
         if code >= len(codes):
             raise model.buffer.damaged(f"operator code {code} of {len(codes)}")
         kind = codes[code]
-        if kind in _CASTS and len(inputs):
+        if kind in _MOVERS and len(inputs):
             kind = makers.get(int(inputs[0]), kind)
         makers |= dict.fromkeys((int(i) for i in outputs), kind)
     return makers
