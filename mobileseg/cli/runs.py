@@ -233,10 +233,11 @@ def export(
     if made.explained:
         tables += explain_tables(made.explained)
     done = {"run": found.name, "files": files, "verdict": verdict, "explained": made.explained}
-    show(done, tables, as_json)
     if not as_json:
+        # Long as it is, it comes before what there is to judge.
         for each in files:
             show_snippets(each["snippets"])
+    show(done, tables, as_json)
     if verdict and made.verdict:
         say(verdict_line(verdict))
         made.verdict.require(found.name)

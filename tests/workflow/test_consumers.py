@@ -102,7 +102,7 @@ def from_corner(photo: Array, size: tuple[int, int]) -> Array:
     rows = (torch.arange(size[0]) * (height / size[0]) + 0.5) / height * 2 - 1
     columns = (torch.arange(size[1]) * (width / size[1]) + 0.5) / width * 2 - 1
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    reals = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+    reals = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float()
     places = torch.stack([x, y], -1)[None].float()
     taken = grid_sample(reals, places, padding_mode="border", align_corners=False)
     found: Array = taken[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
