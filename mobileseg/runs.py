@@ -145,8 +145,13 @@ class Qat:
         return self.folder / "graph.safetensors"
 
     @property
+    def int8_path(self) -> Path:
+        """The int8 graph, without its constants: what pricing needs."""
+        return self.folder / "int8.graph.safetensors"
+
+    @property
     def ranges_path(self) -> Path:
-        """Its ranges; written last, so that with them the result is whole."""
+        """The float graph's ranges; written last, so that with them the result is whole."""
         return self.folder / "ranges.json"
 
     def begun(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mobileseg.cli.common import (
     show,
     width,
 )
+from mobileseg.cli.qat import Qat
 
 
 class _PriceByDefault(TyperGroup):
@@ -77,6 +78,7 @@ def price(
     board_python: BoardPython = "python3",
     ssh_config: SshConfig = None,
     benchmark_model: BenchmarkModel = None,
+    qat: Qat = True,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +109,7 @@ def price(
         plot=plot,
         input_size=parse_size(input_size) if input_size is not None else None,
         where=Where(on, board_python, ssh_config, benchmark_model),
+        qat=qat,
     )
     done = run_latency(network, options, runs)
     if as_json:

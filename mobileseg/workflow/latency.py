@@ -23,6 +23,7 @@ from mobileseg.latency.profile import DeviceProfile, Precision
 from mobileseg.latency.table import Pricing
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.read import ENDINGS, read_network
+from mobileseg.reading.saved import load_graph
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import advise
@@ -43,7 +44,8 @@ class LatencyOptions:
     the camera's pictures. threads: of the devices' profiles, by default what each is for; and of
     the measurement, by default one. against: a profile that benchmark_model wrote.
     plot: folder for pictures.
-    where: the machine that `measure` times the file on.
+    where: the machine that `measure` times the file on. qat: whether int8 of a run is the graph of
+    its quantization-aware training, where there is one and no `rewrite` is asked for.
     """
 
     devices: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ class LatencyOptions:
     against: Path | None = None
     plot: Path | None = None
     where: Where = THIS_MACHINE
+    qat: bool = True
 
 
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
@@ -75,7 +78,11 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     profiles_ = [device(each, options.threads) for each in chosen]
     # A measurement stands beside every device's rows: then all are of the first one's file.
     forms = [_forms(options, chosen[0] if options.measure else each) for each in chosen]
-    graphs = [spec_graph(spec, f) if run is None else run_graph(run, spec, f) for f in forms]
+    trained = _trained(run, options) if run is not None else None
+    if trained is not None:
+        graphs = [trained] * len(forms)
+    else:
+        graphs = [spec_graph(spec, f) if run is None else run_graph(run, spec, f) for f in forms]
     result: dict[str, Any] = {
         "network": name,
         "precision": options.precision,
@@ -83,6 +90,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         "macs": spec.macs,
         "params": spec.params,
         "live_bytes": lower_bound(graphs[0]),
+        "notes": [] if trained is None else [_AS_TRAINED],
     }
     result["devices"] = [
         _priced(graph, name, each, options) for graph, each in zip(graphs, profiles_, strict=True)
@@ -95,6 +103,17 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
+
+
+def _trained(run: Run, options: LatencyOptions) -> Graph | None:
+    """Return the int8 graph of the run's training on, if it is meant and there."""
+    meant = options.qat and options.precision == "int8" and options.rewrite == "auto"
+    if not meant or not run.qat.ranges_path.is_file():
+        return None
+    return load_graph(run.qat.int8_path, run.weights_digest)
+
+
+_AS_TRAINED = "int8 as trained (mobileseg qat); --no-qat leaves that out"
 
 
 def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:

@@ -46,9 +46,11 @@ def origin_of(run: Run, recipe: Recipe, config: QatConfig) -> dict[str, Any]:
 
 def save_trained(run: Run, trained: Trained, origin: Mapping[str, Any]) -> None:
     """Write the result."""
+    digest = origin["weights_sha256"]
     save_graph(trained.source, run.qat.graph_path)
+    save_graph(trained.int8().graph, run.qat.int8_path, constants=False, source=digest)
     ranges = {name: list(span) for name, span in trained.ranges.items()}
-    write_json(run.qat.ranges_path, {"weights_sha256": origin["weights_sha256"], "ranges": ranges})
+    write_json(run.qat.ranges_path, {"weights_sha256": digest, "ranges": ranges})
 
 
 def load_trained(run: Run) -> Trained | None:

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mobileseg.graph.ops import Quantize
-from mobileseg.reading.saved import load_graph
 from mobileseg.runs import Run
-from mobileseg.workflow.forms import FOR_INT8
-from mobileseg.workflow.structure import run_graph
 from tests.workflow.conftest import SAMPLE, Call, Place
 from tests.workflow.test_resume import wait_for
 
@@ -26,12 +22,6 @@ def test_a_run_is_trained_on_and_the_result_is_used(copy: Place, call: Call) -> 
     assert done["epochs"] == 1 and done["trained"]["float"] == done["post_training"]["float"]
     check = done["file"]["check"]
     assert check["max_steps"] <= 1 and check["float_operators"] == {}
-
-    # The same operators: a latency that was told before the training holds for its file.
-    run = Run(copy.step("skips"))
-    trained, priced = load_graph(run.qat.graph_path), run_graph(run, run.spec(), FOR_INT8)
-    ops = [node.op for node in priced.nodes if not isinstance(node.op, Quantize)]
-    assert [node.op for node in trained.nodes] == ops
 
     said = call("export", "tiny/skips", "--int8", "--max-drop", "100", *runs)
     assert said.code == 0 and "int8 as trained" in said.err
@@ -47,6 +37,12 @@ def test_a_run_is_trained_on_and_the_result_is_used(copy: Place, call: Call) -> 
     miou = {row["executor"]: row["scores"]["miou_percent"] for row in rows}
     assert miou["qat graph"] == miou["tiny-skips-qat-int8.tflite"]
     assert miou["qat graph"] == done["trained"]["int8"]["miou_percent"]
+
+    priced = call("latency", "tiny/skips", "--int8", *runs, "--json").json()
+    assert "int8 as trained" in priced["notes"][0]
+    assert len(priced["devices"][0]["rows"]) == check["operators"]
+    other = call("latency", "tiny/skips", "--int8", "--no-qat", *runs, "--json").json()
+    assert other["notes"] == []
 
     photo = next((SAMPLE / "images").iterdir())
     assert "int8 as trained" in call("predict", "tiny/skips", photo, *runs).err
