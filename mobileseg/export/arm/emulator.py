@@ -125,11 +125,12 @@ class Emulator:
                 words += [job.file.resolve(), given, made]
             said = _start(self.command(core, log, *words), _PATIENCE_S * len(jobs))
             results = words[2::3]
-            for job, made in zip(jobs, results, strict=True):
-                if said and not made.is_file():
-                    raise MobilesegError(
-                        f"{job.file}: does not run on {core.name}: {said}; export it again"
-                    )
+            if said:
+                ended = sum(made.is_file() for made in results)
+                guilty = jobs[min(ended, len(jobs) - 1)].file
+                raise MobilesegError(
+                    f"{guilty}: does not run on {core.name}: {said}; export it again"
+                )
             outputs = [job.ours(np.load(made)) for job, made in zip(jobs, results, strict=True)]
             marks = np.array([int(line) for line in log.read_text(encoding="ascii").split()])
         runs = []
@@ -155,6 +156,8 @@ def _start(command: Sequence[str], patience: float) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"no end after {patience:g} s"
+    except OSError as error:
+        return str(error.strerror)
     if not done.returncode:
         return ""
     lines = done.stderr.strip().splitlines() or [""]

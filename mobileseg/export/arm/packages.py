@@ -6,7 +6,6 @@ Debian's are those of one release, proven by its signature; the wheels are pinne
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 # One release: its Python is the wheels', its C library new enough for them.
@@ -56,9 +55,3 @@ ARM = (
 WHEELS = Path(__file__).with_name("wheels.txt")
 PLUGIN = Path(__file__).with_name("count.c")
 GUEST = Path(__file__).with_name("guest.py")
-
-
-def digest() -> str:
-    """Return a name for this very set: another set lives in another folder."""
-    said = repr((RELEASE, HOST, ARM)).encode() + WHEELS.read_bytes() + PLUGIN.read_bytes()
-    return hashlib.sha256(said).hexdigest()[:12]

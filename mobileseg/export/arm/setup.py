@@ -6,6 +6,7 @@ unpacked, not installed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -28,7 +29,6 @@ from mobileseg.export.arm.packages import (
     PYTHON,
     RELEASE,
     WHEELS,
-    digest,
 )
 
 Say = Callable[[str], None]
@@ -64,26 +64,28 @@ def set_up(say: Say = lambda _: None) -> Emulator:
         raise MobilesegError(f"{_WHERE}: cannot be set up here: {'; '.join(lacking)}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".arm-", dir=folder.parent))
+        with tempfile.TemporaryDirectory(prefix=".arm-", dir=folder.parent) as scratch:
+            made = Emulator(Path(scratch) / "made")
+            made.folder.mkdir()
+            _fill(made, Path(scratch), say)
+            # Another process may have been faster; either is whole.
+            if not folder.is_dir():
+                made.folder.rename(folder)
     except OSError as error:
         raise MobilesegError(
-            f"{folder.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to a "
-            "folder that can"
+            f"{folder.parent}: cannot be written ({error.strerror}); make room, or set "
+            "XDG_CACHE_HOME to another folder"
         ) from None
-    try:
-        _fill(Emulator(made), say)
-        # Another process may have been faster; either is whole.
-        if not folder.is_dir():
-            made.rename(folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return Emulator(folder)
 
 
 def _folder() -> Path:
+    """Return the folder of this very set: another set of packages or cores has another name."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
-    return cache / "mobileseg" / f"arm-{digest()}"
+    words = repr((RELEASE, HOST, ARM, [core.cpuinfo() for core in CORES.values()]))
+    parts = words.encode() + WHEELS.read_bytes() + PLUGIN.read_bytes()
+    return cache / "mobileseg" / f"arm-{hashlib.sha256(parts).hexdigest()[:12]}"
 
 
 def _lacking() -> list[str]:
@@ -111,12 +113,11 @@ def _wheels() -> list[str]:
     return [line for line in WHEELS.read_text(encoding="utf-8").splitlines() if "==" in line]
 
 
-def _fill(made: Emulator, say: Say) -> None:
-    with tempfile.TemporaryDirectory(dir=made.folder) as scratch:
-        say(f"fetching {len(HOST) + len(ARM)} packages of Debian {RELEASE}")
-        _debian(Path(scratch), made.folder)
-        say(f"fetching {len(_wheels())} wheels")
-        _pypi(Path(scratch) / "wheels", made.folder / "wheels")
+def _fill(made: Emulator, scratch: Path, say: Say) -> None:
+    say(f"fetching {len(HOST) + len(ARM)} packages of Debian {RELEASE}")
+    _debian(scratch, made.folder)
+    say(f"fetching {len(_wheels())} wheels")
+    _pypi(scratch / "wheels", made.folder / "wheels")
     _trim(made.folder / "host" / "usr")
     for core in CORES.values():
         _core(made.folder, core)
@@ -215,6 +216,8 @@ def _run(
         )
     except subprocess.TimeoutExpired:
         said = f"no end after {_PATIENCE_S} s"
+    except OSError as error:
+        said = str(error.strerror)
     else:
         if not done.returncode:
             return
