@@ -71,10 +71,10 @@ def explain(
     say(f"timing the network behind {len(found) - 1} passes, in turns")
     timed = _timed(found, job)
     rows = []
-    for before, stage in zip([None, *found], found, strict=False):
+    for before, stage, seen in zip([None, *found], found, timed, strict=False):
         changed = before is None or str(before.graph) != str(stage.graph)
-        rows.append(_row(stage, timed[stage.name], changed))
-    busy = noise([one for each in timed.values() for one in each.values()])
+        rows.append(_row(stage, seen, changed))
+    busy = noise([one for each in timed for one in each.values()])
     return {
         "passes": rows,
         "rounds": job.rounds,
@@ -83,17 +83,15 @@ def explain(
     }
 
 
-def _timed(found: Sequence[Stage], job: Job) -> dict[str, dict[str, Visits]]:
-    """Time each different file once; return what was seen by pass and precision."""
+def _timed(found: Sequence[Stage], job: Job) -> list[dict[str, Visits]]:
+    """Time each different file once; return what was seen of each stage, by precision."""
     names: dict[bytes, str] = {}
     for stage in found:
         for precision, data in stage.files.items():
             names.setdefault(data, f"{len(names)}-{precision}.tflite")
     answer = run_job(HERE, job, {name: data for data, name in names.items()}, lambda _done: None)
     seen = {name: visits(answer["files"][name]) for name in names.values()}
-    return {
-        stage.name: {key: seen[names[data]] for key, data in stage.files.items()} for stage in found
-    }
+    return [{key: seen[names[data]] for key, data in stage.files.items()} for stage in found]
 
 
 def _row(stage: Stage, timed: Mapping[str, Visits], changed: bool) -> dict[str, Any]:
