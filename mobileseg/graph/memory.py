@@ -68,11 +68,13 @@ def live_ranges(graph: Graph, in_place: bool = False) -> tuple[Buffer, ...]:
 
 
 def _write_over(graph: Graph, node: Node, buffers: dict[str, Buffer]) -> None:
+    if type(node.op) not in IN_PLACE or node.output not in buffers:
+        return
     made = buffers[node.output]
-    for name in node.inputs if type(node.op) in IN_PLACE else ():
+    # What the caller has written or will read is the caller's.
+    for name in (name for name in node.inputs if name not in (*graph.inputs, *graph.outputs)):
         old = buffers.get(name)
-        # What the caller has written is the caller's.
-        if old is None or name in graph.inputs or old.nbytes != made.nbytes:
+        if old is None or old.nbytes != made.nbytes:
             continue
         if old.last == made.first:
             chain = replace(old, tensors=(*old.tensors, node.output), last=made.last)
@@ -94,22 +96,22 @@ def lower_bound(graph: Graph, in_place: bool = False) -> int:
     return max(live_bytes(graph, in_place), default=0)
 
 
-def plan(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> Plan:
+def plan(graph: Graph, in_place: bool = False) -> Plan:
     """Return the first plan of `METHODS` that needs no more than what lives at once, or the
     smallest."""
     buffers, least = live_ranges(graph, in_place), lower_bound(graph, in_place)
     made = []
     for name, method in METHODS.items():
-        made.append(Plan(name, *method(buffers, alignment)))
+        made.append(Plan(name, *method(buffers)))
         if made[-1].nbytes == least:
             break
     return min(made, key=lambda each: each.nbytes)
 
 
-def plans(graph: Graph, in_place: bool = False, alignment: int = ALIGNMENT) -> list[Plan]:
+def plans(graph: Graph, in_place: bool = False) -> list[Plan]:
     """Return the plan of every method, in the order of `METHODS`."""
     buffers = live_ranges(graph, in_place)
-    return [Plan(name, *method(buffers, alignment)) for name, method in METHODS.items()]
+    return [Plan(name, *method(buffers)) for name, method in METHODS.items()]
 
 
 # The first byte of every tensor, and the bytes of all together.
@@ -119,23 +121,23 @@ Gaps: TypeAlias = Sequence[tuple[int, float]]
 Fit: TypeAlias = Callable[[Gaps, int], int]
 
 
-def _placed(order: Sequence[Buffer], fit: Fit, alignment: int) -> Placing:
+def _placed(order: Sequence[Buffer], fit: Fit) -> Placing:
     """Place one buffer after the other where those before leave room."""
     placed: list[tuple[int, Buffer]] = []
     for buffer in order:
         taken = sorted((at, at + other.nbytes) for at, other in placed if other.meets(buffer))
-        placed.append((fit(_gaps(taken, alignment), buffer.nbytes), buffer))
+        placed.append((fit(_gaps(taken), buffer.nbytes), buffer))
     offsets = {tensor: at for at, buffer in placed for tensor in buffer.tensors}
     return offsets, max((at + buffer.nbytes for at, buffer in placed), default=0)
 
 
-def _gaps(taken: Sequence[tuple[int, int]], alignment: int) -> Gaps:
+def _gaps(taken: Sequence[tuple[int, int]]) -> Gaps:
     gaps: list[tuple[int, float]] = []
     free = 0
     for begin, end in taken:
         if begin > free:
             gaps.append((free, begin - free))
-        free = max(free, -(-end // alignment) * alignment)
+        free = max(free, -(-end // ALIGNMENT) * ALIGNMENT)
     return [*gaps, (free, float("inf"))]
 
 
@@ -152,28 +154,28 @@ def _by_size(buffers: Sequence[Buffer]) -> list[Buffer]:
     return sorted(buffers, key=lambda buffer: -buffer.nbytes)
 
 
-def _mended(buffers: Sequence[Buffer], alignment: int) -> Placing:
+def _mended(buffers: Sequence[Buffer]) -> Placing:
     """By size at first; then, again and again, the buffer that ends highest goes first."""
     order = _by_size(buffers)
-    best = made = _placed(order, _best_fit, alignment)
+    best = made = _placed(order, _best_fit)
     for _ in range(_ROUNDS if buffers else 0):
         offsets = made[0]
         highest = max(order, key=lambda each: offsets[each.tensors[0]] + each.nbytes)
         order.remove(highest)
         order.insert(0, highest)
-        made = _placed(order, _best_fit, alignment)
+        made = _placed(order, _best_fit)
         best = min(best, made, key=lambda each: each[1])
     return best
 
 
-# Networks of tens of megabytes are planned in less than a second; more rounds found nothing.
+# More rounds found nothing in any of our networks.
 _ROUNDS = 24
 
 # By size: Pisarchyk and Lee 2020, "Efficient Memory Management for Deep Neural Net Inference"
 # (arXiv:2001.03288), the planner of TFLite.
-METHODS: Mapping[str, Callable[[Sequence[Buffer], int], Placing]] = {
-    "as they run, first fit": lambda buffers, step: _placed(buffers, _first_fit, step),
-    "by size, first fit": lambda buffers, step: _placed(_by_size(buffers), _first_fit, step),
-    "by size, best fit": lambda buffers, step: _placed(_by_size(buffers), _best_fit, step),
+METHODS: Mapping[str, Callable[[Sequence[Buffer]], Placing]] = {
+    "as they run, first fit": lambda buffers: _placed(buffers, _first_fit),
+    "by size, first fit": lambda buffers: _placed(_by_size(buffers), _first_fit),
+    "by size, best fit": lambda buffers: _placed(_by_size(buffers), _best_fit),
     "by size, mended": _mended,
 }

@@ -56,7 +56,8 @@ def test_weights_are_no_part_of_the_heap_per_picture() -> None:
 def test_weights_stored_small_are_no_activations() -> None:
     of = network()
     half = float16_weights(of)
-    assert lower_bound(half) == lower_bound(of)
+    for in_place in (False, True):
+        assert lower_bound(half, in_place) == lower_bound(of, in_place)
     assert plan(half).offsets.keys() == plan(of).offsets.keys()
 
 

@@ -62,6 +62,12 @@ def test_the_caller_s_input_is_never_written_over() -> None:
     assert [buffer.tensors for buffer in live_ranges(doubled, True)] == [("image",), ("y", "z")]
 
 
+def test_what_the_caller_reads_is_never_written_over() -> None:
+    lines = graph(IMAGE, conv("y", "image", 3, 3), ("z", ops.Softmax(), "y"))
+    both = lines.edit(lines.nodes, outputs=("y", "z"))
+    assert [buffer.tensors for buffer in live_ranges(both, True)] == [("image",), ("y",), ("z",)]
+
+
 def require_fit(of: Graph, made: Plan, in_place: bool) -> None:
     """No two buffers that live at one node share a byte, and all of them end within the arena."""
     buffers = live_ranges(of, in_place)
