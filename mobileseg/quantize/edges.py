@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from mobileseg.graph.ir import DType, Graph, Node, QuantParams
-from mobileseg.graph.ops import Dequantize, Op, Quantize
+from mobileseg.graph.ops import ArgMax, Dequantize, Op, Quantize
 from mobileseg.quantize.calibrate import Ranges
 
 Interface: TypeAlias = Literal["uint8", "int8", "float32"]
@@ -58,10 +58,10 @@ def with_interface(graph: Graph, interface: Interface) -> Graph:
 
 
 def is_real(node: Node, keep_float: Collection[str]) -> bool:
-    """Whether a node of a graph with borders makes reals."""
+    """Whether a node of a graph with borders makes reals. Classes are none."""
     if isinstance(node.op, Quantize | Dequantize):
         return isinstance(node.op, Dequantize)
-    return node.layer in keep_float
+    return node.layer in keep_float and not isinstance(node.op, ArgMax)
 
 
 def with_borders(
@@ -73,7 +73,7 @@ def with_borders(
     After:  `r = Dequantize y; s = Conv2d r v c; z = Quantize s`. What leaves the network is steps,
     or with a float32 interface `s` itself.
     """
-    reals = {node.output for node in graph.nodes if node.layer in keep_float}
+    reals = {node.output for node in graph.nodes if is_real(node, keep_float)}
     inside = reals.intersection(graph.outputs) if interface != "float32" else set()
     names = {name: f"{name}.real" for name in inside}
     known = dict(ranges)

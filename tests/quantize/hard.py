@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from mobileseg.train.evaluate import EvalSet, load_eval
 from mobileseg.train.pairs import pairs
 
 SIZE = (64, 64)
-DATA = DataConfig(root=shipped("assets", "data", "portrait_sample"))
+DATA = DataConfig(root=shipped("assets", "data", "portrait_sample"), test=Path("test.txt"))
 
 
 def conv(into: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
@@ -65,7 +67,7 @@ class Small(nn.Module):
 def trained(epochs: int = 8) -> tuple[Graph, EvalSet, EvalSet]:
     """Return a trained network's float graph, its training pictures and others to judge it on."""
     torch.manual_seed(0)
-    train, val = (load_eval(pairs(DATA, split), DATA, SIZE) for split in ("train", "val"))
+    train, test = (load_eval(pairs(DATA, split), DATA, SIZE) for split in ("train", "test"))
     images = torch.from_numpy(pixels_as(train.images, np.dtype(np.float32)))
     masks = torch.from_numpy(np.stack([resize_mask(mask, SIZE) for mask in train.masks])).long()
     net = Small().to(memory_format=torch.channels_last)
@@ -81,7 +83,7 @@ def trained(epochs: int = 8) -> tuple[Graph, EvalSet, EvalSet]:
         best.step()
         plan.step()
     graph = run_passes(normalise(trace(net.eval(), SIZE)), FOR_TFLITE)
-    return graph, train, val
+    return graph, train, test
 
 
 def spread(graph: Graph, octaves: float, only: str = "") -> Graph:

@@ -27,8 +27,8 @@ OCTAVES = 5.0
 @pytest.fixture(scope="module")
 def case() -> tuple[Graph, EvalSet, Judge]:
     """Return the trained graph, its training pictures, and the float network's answers."""
-    graph, train, val = trained()
-    return graph, train, Judge(graph_predict(graph), val, "val")
+    graph, train, test = trained()
+    return graph, train, Judge(graph_predict(graph), test, "test")
 
 
 def int8(
