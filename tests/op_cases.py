@@ -356,6 +356,22 @@ _LAYOUT = (
 _POINTWISE = (
     Case("softmax", ops.Softmax(), (_X,), (), (1, 5, 10, 14), lambda x: F.softmax(x, 1)),
     Case("argmax", ops.ArgMax(), (_X,), (), (1, 10, 14), lambda x: x.argmax(1).int()),
+    Case(
+        "leaky_relu",
+        ops.LeakyRelu(0.25),
+        (_X,),
+        (),
+        (1, 5, 10, 14),
+        lambda x: F.leaky_relu(x, 0.25),
+    ),
+    Case(
+        "prelu",
+        ops.PRelu(),
+        (_X,),
+        ((1, 5, 1, 1),),
+        (1, 5, 10, 14),
+        lambda x, slope: torch.where(x > 0, x, x * slope),
+    ),
     Case("neg", ops.Neg(), (_X,), (), (1, 5, 10, 14), torch.neg),
     *(
         Case(name, ops.Activation(name), (_X,), (), (1, 5, 10, 14), run)  # type: ignore[arg-type]

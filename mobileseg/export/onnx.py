@@ -324,6 +324,10 @@ WRITERS: dict[type[ops.Op], Writer] = {
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _conv,
     ops.Activation: _activation,
+    ops.LeakyRelu: lambda model, node, made: _plain(
+        "LeakyRelu", alpha=getattr(node.op, "slope", 0.0)
+    )(model, node, made),
+    ops.PRelu: _plain("PRelu"),
     ops.Neg: _plain("Neg"),
     ops.Add: _plain("Add"),
     ops.Mul: _plain("Mul"),

@@ -296,6 +296,12 @@ def _activation(graph: Graph, node: Node) -> Written:
     return Written(builtin, version, options)
 
 
+def _leaky_relu(graph: Graph, node: Node) -> Written:
+    options = fb.LeakyReluOptionsT()
+    options.alpha = node.op.slope  # type: ignore[attr-defined]
+    return Written(fb.BuiltinOperator.LEAKY_RELU, _two_if_int8(graph, node), options)
+
+
 def _sum_or_product(builtin: int, make: Callable[[], Any]) -> Writer:
     def write(graph: Graph, node: Node) -> Written:
         options = make()
@@ -401,6 +407,8 @@ WRITERS: dict[type[ops.Op], Writer] = {
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _deconv,
     ops.Activation: _activation,
+    ops.LeakyRelu: _leaky_relu,
+    ops.PRelu: lambda *_: Written(fb.BuiltinOperator.PRELU),
     ops.Neg: lambda *_: Written(fb.BuiltinOperator.NEG, 1, fb.NegOptionsT()),
     ops.Add: _sum_or_product(fb.BuiltinOperator.ADD, fb.AddOptionsT),
     ops.Mul: _sum_or_product(fb.BuiltinOperator.MUL, fb.MulOptionsT),

@@ -89,6 +89,11 @@ def _batch_norm(op: Any, inputs: Sequence[Tensor]) -> Tensor:
     return F.batch_norm(x, mean, variance, gamma, beta, eps=op.eps)
 
 
+def sloped(x: Tensor, slope: Tensor | float) -> Tensor:
+    """Return x where it is positive, slope * x elsewhere."""
+    return torch.where(x > 0, x, x * slope)
+
+
 def depth_to_space(x: Tensor, block: int) -> Tensor:
     """Return x with channel groups moved into space, in TFLite's channel order."""
     n, c, h, w = x.shape
@@ -132,6 +137,8 @@ KERNELS: dict[type[ops.Op], Callable[[Any, Sequence[Tensor]], Tensor]] = {
     ops.ConvTranspose2d: _deconv,
     ops.BatchNorm: _batch_norm,
     ops.Activation: lambda op, inputs: activate(inputs[0], op.function),
+    ops.LeakyRelu: lambda op, inputs: F.leaky_relu(inputs[0], op.slope),
+    ops.PRelu: lambda _, inputs: sloped(inputs[0], inputs[1]),
     ops.Neg: lambda _, inputs: -inputs[0],
     ops.Add: lambda op, inputs: activate(inputs[0] + inputs[1], op.activation),
     ops.Mul: lambda op, inputs: activate(inputs[0] * inputs[1], op.activation),

@@ -191,6 +191,49 @@ def _add(step: Step) -> Tensor:
     return torch.clamp(steps, *step.limits()).float()
 
 
+def _leaky_relu(step: Step) -> Tensor:
+    """Two multipliers of 8 bits behind the point, half rounded up, as XNNPACK has it.
+
+    Source: XNNPACK, src/microparams-init.c (xnn_init_qs8_lrelu_scalar_params).
+    """
+    out = quant_of(step.out)
+    ratio = np.float32(step.quant().scale[0]) / np.float32(out.scale[0])
+    above, below = (
+        float(np.rint(256 * each)) for each in (ratio, ratio * np.float32(step.op.slope))
+    )
+    centred = step.centred()
+    total = centred * torch.where(centred > 0, above, below)
+    return torch.clamp(torch.floor(total / 256 + 0.5) + out.zero_point, *step.limits())
+
+
+def _prelu(step: Step) -> Tensor:
+    """Both sides in TFLite's fixed point: XNNPACK has no such kernel.
+
+    Source: TFLite, lite/kernels/activations.cc (PreluPrepare).
+    """
+    out = quant_of(step.out)
+    scale, slopes = np.float32(step.quant().scale[0]), np.float32(step.quant(1).scale[0])
+    centred = step.centred().double()
+    above = _multiplied(centred, scale / np.float32(out.scale[0]))
+    below = _multiplied(centred * step.centred(1), scale * slopes / np.float32(out.scale[0]))
+    steps = torch.where(centred >= 0, above, below) + out.zero_point
+    return torch.clamp(steps, *step.limits()).float()
+
+
+def _multiplied(steps: Tensor, factor: np.float32) -> Tensor:
+    """Return integers times a factor of 31 bits, rounded half away from zero before its shift and
+    again behind it. Source: TFLite, lite/kernels/internal/common.h, MultiplyByQuantizedMultiplier.
+    """
+    mantissa, exponent = np.frexp(np.float64(factor))
+    left, right = max(int(exponent), 0), max(-int(exponent), 0)
+    product = steps * 2.0**left * (float(np.rint(mantissa * 2**31)) / 2.0**31)
+    return _away(_away(product) / 2.0**right)
+
+
+def _away(reals: Tensor) -> Tensor:
+    return torch.sign(reals) * torch.floor(reals.abs() + 0.5)
+
+
 def _concat(step: Step) -> Tensor:
     return torch.cat([step.steps(i) for i in range(len(step.node.inputs))], dim=1)
 
@@ -257,6 +300,8 @@ INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _deconv,
     ops.Activation: lambda s: s.store(activate(s.real(), s.op.function)),
+    ops.LeakyRelu: _leaky_relu,
+    ops.PRelu: _prelu,
     ops.Neg: lambda s: s.store(-s.real()),
     ops.Add: _add,
     ops.Mul: lambda s: s.store(s.real(0) * s.real(1)),

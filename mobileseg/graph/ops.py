@@ -131,6 +131,23 @@ class Activation(Op):
 
 
 @dataclass(frozen=True)
+class LeakyRelu(Op):
+    """x where it is positive, slope * x elsewhere."""
+
+    slope: float = 0.01
+
+
+@dataclass(frozen=True)
+class PRelu(Op):
+    """The same with a slope per channel. Inputs: x, slopes `(1, C, 1, 1)`."""
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        x, slopes = inputs
+        _need(slopes == (1, x[1], 1, 1), self, inputs, "a slope per channel, (1, C, 1, 1)")
+        return x
+
+
+@dataclass(frozen=True)
 class Neg(Op):
     """Minus x."""
 
@@ -280,6 +297,8 @@ OPS: tuple[type[Op], ...] = (
     ConvTranspose2d,
     BatchNorm,
     Activation,
+    LeakyRelu,
+    PRelu,
     Neg,
     Add,
     Mul,

@@ -295,6 +295,12 @@ def _difference(call: Call) -> str:
     return _binary(ops.Add())(replace(call, args=(first, minus)))
 
 
+def _prelu(call: Call, layer: Any) -> str:
+    channels = call.shape(call.args[0])[1]
+    slopes = layer.weight.expand(channels).reshape(1, channels, 1, 1)
+    return call.emit(ops.PRelu(), [call.args[0], call.constant("slope", slopes)])
+
+
 ModuleHandler: TypeAlias = Callable[[Call, Any], Any]
 FunctionHandler: TypeAlias = Callable[[Call], Any]
 
@@ -308,6 +314,10 @@ MODULES: dict[type[nn.Module], ModuleHandler] = {
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU6: _RELU6,
     nn.ReLU: _RELU,
+    nn.LeakyReLU: lambda call, layer: call.emit(
+        ops.LeakyRelu(layer.negative_slope), [call.args[0]]
+    ),
+    nn.PReLU: _prelu,
     nn.Sigmoid: _SIGMOID,
     nn.Hardsigmoid: _HARD_SIGMOID,
     nn.Hardswish: _HARD_SWISH,

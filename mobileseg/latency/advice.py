@@ -107,6 +107,7 @@ SLOW: dict[str, Slow] = {
     "Concat": _concat,
     "Neg": _at_int8("a minus by itself"),
     "Pool": _pool,
+    "PRelu": _at_int8("a slope per channel; one for all channels, a leaky ReLU, is"),
     "Resize": _resize,
     "Softmax": _at_int8("softmax; the order of the logits is that of the probabilities"),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor, hollow, is_hollow
-from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, Quantize
+from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, PRelu, Quantize
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.edges import Interface, is_real, with_borders, with_interface
 from mobileseg.quantize.rules import rule
@@ -113,7 +113,8 @@ def _unit(graph: Graph, node: Node, quants: dict[str, QuantParams]) -> float:
             steps.append(float(quants[name].scale[0]))
         else:
             steps.append(float(np.abs(data).max(initial=0)) / 127)
-    return max(steps) if isinstance(node.op, Add) else float(np.prod(steps))
+    # A positive value goes through a PReLU as it is.
+    return max(steps) if isinstance(node.op, Add | PRelu) else float(np.prod(steps))
 
 
 def fixed_quants(graph: Graph, integers: Sequence[Node]) -> dict[str, QuantParams]:

@@ -28,6 +28,8 @@ RULES: dict[type[ops.Op], Rule] = {
     ops.Conv2d: "own",
     ops.ConvTranspose2d: "own",
     ops.Activation: "own",
+    ops.LeakyRelu: "own",
+    ops.PRelu: "own",
     ops.Neg: "own",
     ops.Add: "own",
     ops.Mul: "own",

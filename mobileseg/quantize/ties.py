@@ -120,6 +120,8 @@ TIES: dict[type[ops.Op], Callable[[Graph, Node, Ids], Iterator[Tie]]] = {
     ops.Conv2d: _none,
     ops.ConvTranspose2d: _none,
     ops.Activation: _activation,
+    ops.LeakyRelu: _same,
+    ops.PRelu: _same,
     ops.Neg: _same,
     ops.Add: _same,
     ops.Mul: _mul,

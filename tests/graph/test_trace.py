@@ -54,6 +54,13 @@ def test_torch_padding_becomes_a_pad() -> None:
     """)  # noqa: E501
 
 
+@pytest.mark.parametrize(
+    "relu", [nn.LeakyReLU(0.25), nn.PReLU(), nn.PReLU(5)], ids=["leaky", "one slope", "slopes"]
+)
+def test_relus_with_slopes(relu: nn.Module) -> None:
+    same(nn.Sequential(nn.Conv2d(3, 5, 1), relu))
+
+
 def test_a_residual_net() -> None:
     class Block(nn.Module):
         def __init__(self, channels: int) -> None:

@@ -119,6 +119,9 @@ def one(
 WEIGHT = normal(6, 4, 3, 3)
 ONES = np.ones(4, np.float32)
 SIMPLE: dict[str, bytes] = {
+    "leaky": one("LeakyRelu", {}, alpha=0.25),
+    "prelu": one("PRelu", {"s": normal(4, 1, 1)}),
+    "prelu of one slope": one("PRelu", {"s": normal(1)}),
     "conv same upper": one("Conv", {"w": WEIGHT}, auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv same lower": one("Conv", {"w": WEIGHT}, auto_pad="SAME_LOWER", strides=[2, 2]),
     "conv valid": one("Conv", {"w": WEIGHT, "b": normal(6)}, auto_pad="VALID"),
@@ -373,8 +376,8 @@ def test_open_sizes() -> None:
 
 def test_every_unknown_operator_is_listed() -> None:
     nodes = [
-        node("LeakyRelu", ["image"], ["a"], "first"),
-        node("LeakyRelu", ["a"], ["b"]),
+        node("Elu", ["image"], ["a"], "first"),
+        node("Elu", ["a"], ["b"]),
         node("Mystery", ["b"], ["c"], domain="some.where"),
         node("Relu", ["c"], ["d"]),
         node("Resize", ["image", "", "s"], ["e"], mode="cubic"),
@@ -385,7 +388,7 @@ def test_every_unknown_operator_is_listed() -> None:
     with pytest.raises(MobilesegError) as error:
         read(onnx_file(nodes, IMAGE, ["out"], constants))
     said = str(error.value).partition("known are")[0]
-    assert "LeakyRelu (2 times, first at 'first')" in said
+    assert "Elu (2 times, first at 'first')" in said
     assert "some.where::Mystery (1 time" in said
     assert "Resize with mode cubic (1 time" in said
     assert "If (1 time" in said

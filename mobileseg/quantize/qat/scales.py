@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph, Node, QuantParams
-from mobileseg.graph.ops import Add
+from mobileseg.graph.ops import Add, PRelu
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.convert import (
     BIAS_LIMIT,
@@ -124,7 +124,7 @@ def _widen(
         if rule(node) != "own" or node.output not in found.of:
             continue
         each = torch.stack([worth(name) for name in node.inputs[:2]])
-        most = each.max() if isinstance(node.op, Add) else each.prod()
+        most = each.max() if isinstance(node.op, Add | PRelu) else each.prod()
         number = found.of[node.output]
         steps[number] = torch.maximum(steps[number], (most / LARGEST_RATIO).float())
 

@@ -18,6 +18,20 @@ def _activation(function: Any) -> Callable[[Call], Act]:
     return lambda call: call.like(call.emit(ops.Activation(function), [call.map()]))
 
 
+def _leaky_relu(call: Call) -> Act:
+    return call.like(call.emit(ops.LeakyRelu(call.real("alpha", 0.01)), [call.map()]))
+
+
+def _prelu(call: Call) -> Act:
+    x, slopes = call.map(), call.constant(1)
+    channels = call.file.sketch.shape(x)[1]
+    if slopes.data.size not in {1, channels} or slopes.data.ndim not in {1, 3, 4}:
+        raise RefusedError(f"slopes {list(slopes.data.shape)}")
+    # One slope is one for all.
+    each = np.broadcast_to(slopes.data.reshape(1, -1, 1, 1), (1, channels, 1, 1))
+    return call.like(call.emit(ops.PRelu(), [x, call.stored(slopes, each)]))
+
+
 def _hard_sigmoid(call: Call) -> Act:
     alpha, beta = call.real("alpha", 0.2), call.real("beta", 0.5)
     if abs(alpha - 1 / 6) > 1e-4 or beta != 0.5:
@@ -149,6 +163,8 @@ POINTWISE: Mapping[str, Handler] = {
     "Sigmoid": _activation("sigmoid"),
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _activation("hard_swish"),
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _prelu,
     "Neg": lambda call: call.like(call.emit(ops.Neg(), [call.map()])),
     "Add": _binary(ops.Add),
     "Sum": _binary(ops.Add),

@@ -85,6 +85,20 @@ def _unary(op: ops.Op) -> Handler:
     return lambda call: call.emit(op, [call.map()])
 
 
+def _prelu(call: Call) -> None:
+    x, slopes = call.map(), call.value(1)
+    channels = call.file.sketch.shape(x)[1]
+    if not isinstance(slopes, Const) or slopes.data.size not in {1, channels}:
+        raise RefusedError("slopes that are not constants, one per channel")
+
+    def per_channel(data: Array, quant: QuantParams | None) -> Made:
+        # One slope is one for all.
+        return np.broadcast_to(data.reshape(1, -1, 1, 1), (1, channels, 1, 1)), quant
+
+    name = call.file.constant(call.inputs[1], f"slopes of {channels}", per_channel)
+    call.emit(ops.PRelu(), [x, name])
+
+
 def _dequantize(call: Call) -> None:
     index = call.inputs[0] if call.inputs else -1
     if not isinstance(call.value(0), Const):
@@ -110,6 +124,8 @@ POINTWISE: Mapping[str, Handler] = {
     "RELU6": _activation("relu6"),
     "LOGISTIC": _activation("sigmoid"),
     "HARD_SWISH": _activation("hard_swish"),
+    "LEAKY_RELU": lambda call: call.emit(ops.LeakyRelu(call.option(0, "f", 0.0)), [call.map()]),
+    "PRELU": _prelu,
     "NEG": _unary(ops.Neg()),
     "SOFTMAX": _softmax,
     "ARG_MAX": _argmax,
