@@ -56,7 +56,7 @@ def train_int8(run: Run, recipe: Recipe, options: QatOptions, say: Say) -> dict[
         return done | {"trained": _judged_anew(done["trained"], config.max_drop)}
     run.qat.begin(origin)
     net = load_net(run)
-    start = as_recipe_says(float_graph(net), recipe, recipe.quantize).made
+    start = _start(net, recipe, say)
     say(f"{run.name}: training as int8, {config.epochs} epochs")
     trained, result = _train(net, start, run, recipe, config, options)
     save_trained(run, trained, origin)
@@ -100,6 +100,14 @@ def _finished(run: Run, origin: Mapping[str, Any], options: QatOptions) -> dict[
             f"{run.qat.folder}: was made with other {changed}; use --restart to make it anew"
         )
     return run.qat.report() if begun == origin else {}
+
+
+def _start(net: Net, recipe: Recipe, say: Say) -> Quantized:
+    """Return what [quantize] makes of the net, with no layer kept in float: all of them train."""
+    if recipe.quantize.keep_float:
+        say("quantize.keep_float: of no use here, every layer trains as int8")
+    whole = replace(recipe.quantize, keep_float=())
+    return as_recipe_says(float_graph(net), recipe, whole, say=say).made
 
 
 def _train(

@@ -14,7 +14,9 @@ from mobileseg.validate import Table
 class QatConfig(Table):
     """Fine-tuning of a trained step's graph as int8; data, batches and losses are the recipe's.
 
-    It starts from what [quantize] makes, so repair = ["equalise"] there gives it an equalised net.
+    It starts from what [quantize] makes, no layer kept in float: repair = ["equalise"] there gives
+    it an equalised net.
+
     lr: the share of its channel's largest weight, of its output's range or of a range's end that
     an update moves a number by, at most. ranges: "learned" by gradient, or the "moving_average" of
     what training shows, frozen for the second half. distill: weight of the divergence from the
