@@ -31,7 +31,8 @@ tests/test_architecture.py holds it:
   train/        data, augmentation, losses, metrics, the loop
   quantize/     int8: rules per operator, calibration, repair, conversion, training (qat/)
   export/       TFLite and ONNX writers, the real runtimes, the check of one by the other
-  reading/      TFLite, ONNX and saved graphs, anybody's, to graphs; takes every file for hostile
+  reading/      TFLite, ONNX and saved graphs, anybody's, to graphs, and the rules of who loads
+                them; takes every file for hostile
   latency/      device profiles, price per operator, fit, measurement
   nets/         a network as data (NetSpec) and the module it builds
   graph/        a network as a machine runs it: operators, passes, execution; knows no file format

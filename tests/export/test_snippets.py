@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mobileseg.export.contract import Form, contract_of
+from mobileseg.export.contract import Form, Target, contract_of
 from mobileseg.export.runtime import load
 from mobileseg.export.snippets import kotlin_snippet
 from mobileseg.graph import ops
@@ -19,6 +21,7 @@ from mobileseg.train.evaluate import labels_at
 from mobileseg.train.pictures import read_image, resize_image
 from mobileseg.workflow.consumer import segmenter_file, write_snippets
 from mobileseg.workflow.network import file_predict
+from tests.consumers import consumers_python
 from tests.export import small
 from tests.export.test_metadata import headed
 
@@ -86,3 +89,26 @@ def test_kotlin_buffers_are_as_large_as_the_tensors(name: str, lines: list[str])
     text = kotlin_snippet(contract_of(CASES[name](), "small/net", LABELS), name)
     for line in lines:
         assert line in text
+
+
+PARSE = """
+import sys, tree_sitter, tree_sitter_kotlin
+parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_kotlin.language()))
+wrong = [name for name in sys.argv[1:] if parser.parse(open(name, "rb").read()).root_node.has_error]
+sys.exit(f"no Kotlin: {wrong}" if wrong else 0)
+"""
+
+
+@pytest.mark.consumers
+def test_the_kotlin_snippets_are_kotlin(tmp_path: Path) -> None:
+    python, targets = consumers_python(), get_args(Target)
+    paths = []
+    for name, target in product([name for name in CASES if name.endswith("tflite")], targets):
+        paths.append(tmp_path / f"{name}.{target}.kt")
+        text = kotlin_snippet(contract_of(CASES[name](), "small/net", LABELS), name, target)
+        paths[-1].write_text(text)
+    command = [python, "-c", PARSE, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    paths[0].write_text(paths[0].read_text().replace("class Segmenter(", "class Segmenter(("))
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
