@@ -110,7 +110,7 @@ def contract_of(graph: Graph, title: str, labels: Sequence[str], form: Form = "t
     Raises MobilesegError for a class whose name is no line of text: it goes into lists and code.
     """
     for label in labels:
-        if label.splitlines() != [label] or not label.strip():
+        if not label.isprintable() or not label.strip():
             raise MobilesegError(f"class {label!r}: is no line of text; rename it")
     given, made = graph[graph.inputs[0]], graph[graph.outputs[0]]
     meaning = _meaning(graph)

@@ -11,6 +11,7 @@ from mobileseg.export.runtime import RUNTIMES, require_runs
 from mobileseg.reading.read import ENDINGS, read_surface
 from mobileseg.reading.rules.rule import Row
 from mobileseg.reading.rules.targets import rows
+from mobileseg.reading.sketch import printable
 
 
 def check(path: Path, target: Target = "raw") -> list[Row]:
@@ -23,7 +24,7 @@ def check(path: Path, target: Target = "raw") -> list[Row]:
     try:
         found = static_rows(path, target)
     except MobilesegError as error:
-        return [Row("can be read", _without(path, error), "violated", "export it again")]
+        return [_failed("can be read", path, error)]
     return [*found, _runs(path)]
 
 
@@ -53,9 +54,11 @@ def _runs(path: Path) -> Row:
     try:
         require_runs(path)
     except MobilesegError as error:
-        return Row(rule, _without(path, error), "violated", "export it again")
+        return _failed(rule, path, error)
     return Row(rule, "it does", "ok")
 
 
-def _without(path: Path, error: MobilesegError) -> str:
-    return str(error).removeprefix(f"{path}: ")
+def _failed(rule: str, path: Path, error: MobilesegError) -> Row:
+    """Return the error as a row; behind its last semicolon stands the mend."""
+    what, _, mend = str(error).removeprefix(f"{path}: ").rpartition("; ")
+    return Row(rule, printable(what or mend), "violated", mend if what else "export it again")

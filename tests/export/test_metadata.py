@@ -98,7 +98,7 @@ def test_what_is_packed_behind_a_file_changes_nothing(tmp_path: Path) -> None:
     assert segmenter_file(made, contract(made)) == path.read_bytes()
 
 
-@pytest.mark.parametrize("label", ["", " ", "two\nlines", "one\r"])
+@pytest.mark.parametrize("label", ["", " ", "two\nlines", "one\r", "\0"])
 def test_a_class_is_one_line(label: str) -> None:
     with pytest.raises(MobilesegError, match="is no line of text; rename it"):
         contract_of(small.float_graph(), "net", ("background", label, "other"))

@@ -36,6 +36,9 @@ def picture_first(surface: Surface) -> Found | None:
 def hair(surface: Surface) -> Found | None:
     """Of a file with two labels, the second of them `hair`, MediaPipe takes a fourth channel for an
     earlier frame's mask and sets it to 0. With three channels the name does nothing.
+
+    Source: mediapipe/tasks/cc/vision/image_segmenter/image_segmenter_graph.cc,
+    `is_hair_segmentation` in BuildSegmentationTask and ConvertImageToTensors.
     """
     labels, shape = surface.labels, surface.image.shape if surface.image else ()
     if len(labels) != 2 or labels[1] != "hair" or len(shape) != 4:

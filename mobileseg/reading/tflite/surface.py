@@ -33,13 +33,13 @@ def tflite_surface(data: bytes, where: str) -> Surface:
     faults: dict[str, str] = {}
     metadata, packed = None, {}
     try:
-        metadata = _metadata(model, where)
+        metadata = _metadata(model)
     except MobilesegError as error:
-        faults["metadata"] = str(error).removeprefix(f"{where}: ")
+        faults["metadata"] = _fault(error, where)
     try:
         packed = dict(packed_files(data, where))
     except MobilesegError as error:
-        faults["packed files"] = str(error).removeprefix(f"{where}: ")
+        faults["packed files"] = _fault(error, where)
     return Surface(
         where,
         len(bodies),
@@ -49,6 +49,11 @@ def tflite_surface(data: bytes, where: str) -> Surface:
         packed,
         faults,
     )
+
+
+def _fault(error: MobilesegError, where: str) -> str:
+    """Return what is wrong, without the mend: a rule has its own."""
+    return str(error).removeprefix(f"{where}: ").partition("; ")[0]
 
 
 def _edges(
@@ -105,7 +110,7 @@ def _name(code: Table) -> str:
     return name
 
 
-def _metadata(model: Table, where: str) -> Metadata | None:
+def _metadata(model: Table) -> Metadata | None:
     """Return the first buffer of metadata, read."""
     stored = model.tables(4)
     named = [table for table in model.tables(6) if table.text(0) == METADATA]
@@ -114,4 +119,4 @@ def _metadata(model: Table, where: str) -> Metadata | None:
     index = int(named[0].number(1, "I"))
     if index >= len(stored):
         raise model.buffer.damaged(f"metadata in buffer {index} of {len(stored)}")
-    return read_metadata(stored[index].vector(0, "u1").tobytes(), f"{where}, {METADATA}")
+    return read_metadata(stored[index].vector(0, "u1").tobytes(), METADATA)
