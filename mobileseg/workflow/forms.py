@@ -132,7 +132,8 @@ def choose(graph: Graph, forms: Forms) -> Choice:
         sites = rewrite.sites(graph)
         if not sites:
             continue
-        mine = [_judged(graph, rewrite, group, forms, judges) for group in _alike(graph, sites)]
+        before = _priced(graph, judges, forms)
+        mine = [_judged(graph, rewrite, group, forms, before) for group in _alike(graph, sites)]
         chosen = tuple(name for verdict, group in mine if verdict.taken for name in group)
         verdicts += [verdict for verdict, _ in mine]
         if chosen:
@@ -172,21 +173,19 @@ def _judged(
     rewrite: Rewrite,
     sites: tuple[str, ...],
     forms: Forms,
-    judges: Sequence[DeviceProfile],
+    before: Sequence[Pricing],
 ) -> tuple[Verdict, tuple[str, ...]]:
     layers = tuple(graph.producers[name].layer for name in sites)
     blank = Verdict(rewrite.name, rewrite.says, layers, True, "asked for", {})
     if forms.rewrite != "auto":
         return blank, sites
-    changed = rewrite(graph, sites)
-    pairs = [(_priced(graph, one, forms), _priced(changed, one, forms)) for one in judges]
-    ratios = {
-        one.name: after.ms / before.ms for one, (before, after) in zip(judges, pairs, strict=True)
-    }
+    after = _priced(rewrite(graph, sites), [each.profile for each in before], forms)
+    pairs = list(zip(before, after, strict=True))
+    ratios = {old.profile.name: new.ms / old.ms for old, new in pairs}
     unknowns = [
-        f"{one.name} has no data for {', '.join(kernels)}"
-        for one, pair in zip(judges, pairs, strict=True)
-        if (kernels := _unmeasured(*pair))
+        f"{old.profile.name} has no data for {', '.join(kernels)}"
+        for old, new in pairs
+        if (kernels := _unmeasured(old, new))
     ]
     pays = sum(map(log, ratios.values())) < 0
     why = "; ".join(unknowns) or ("pays" if pays else "does not pay")
@@ -199,9 +198,10 @@ def _judged(
     return verdict, sites
 
 
-def _priced(graph: Graph, profile: DeviceProfile, forms: Forms) -> Pricing:
+def _priced(graph: Graph, judges: Sequence[DeviceProfile], forms: Forms) -> list[Pricing]:
     made = run_passes(graph, (*SETTLE, *FOR_TFLITE, merge_twins))
-    return price(_typed_int8(made) if forms.int8 else made, profile)
+    made = _typed_int8(made) if forms.int8 else made
+    return [price(made, profile) for profile in judges]
 
 
 def _unmeasured(before: Pricing, after: Pricing) -> list[str]:

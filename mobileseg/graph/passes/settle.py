@@ -130,7 +130,7 @@ def broadcast_pixel(graph: Graph) -> Graph:
             renamed[node.output] = node.inputs[0]
         else:
             inputs = tuple(renamed.get(name, name) for name in node.inputs)
-            draft.nodes.append(replace(node, inputs=inputs))
+            draft.nodes.append(replace(node, inputs=inputs) if inputs != node.inputs else node)
     return draft.finish()
 
 
@@ -166,6 +166,8 @@ def activation_before_copy(graph: Graph) -> Graph:
             continue
         fused |= dict.fromkeys(makers, "relu" if op.function == "relu" else "relu6")
         read[node.inputs[0]] = node.output
+    if not read:
+        return graph
     draft = Draft(graph)
     for node in graph.nodes:
         if node.output in read.values():

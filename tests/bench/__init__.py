@@ -1,0 +1,6 @@
+"""Benchmarks, no tests: what the forms of operators that we choose are worth.
+
+`python -m tests.bench nets` builds five networks, trains each for a minute, writes each in its
+plain and in its chosen form, in float and int8, and times all files in turns. `python -m
+tests.bench arm` counts the instructions that `assets/latency/arm_counts.toml` is fitted to.
+"""

@@ -1,0 +1,87 @@
+"""Run a benchmark: see `python -m tests.bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mobileseg.files import shipped, write_json
+from mobileseg.workflow.forms import ARM_COUNTS
+from tests.bench.arm import count_arm
+from tests.bench.nets import NETS
+from tests.bench.run import counted, rows, timed, trained, written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    nets = verbs.add_parser("nets", help="the five networks, plain and in the chosen form")
+    nets.add_argument("--only", default=",".join(NETS), help="their letters, as A,E")
+    nets.add_argument("--seconds", type=float, default=60.0, help="of training, each")
+    nets.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
+    nets.add_argument("--arm", action="store_true", help="count instructions on Arm, too")
+    nets.add_argument("--out", type=Path, help="folder for the files and bench.json")
+    arm = verbs.add_parser("arm", help="count instructions for assets/latency")
+    arm.add_argument("--out", type=Path, default=shipped("assets", "latency"))
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if asked.verb == "arm":
+            count_arm(Path(scratch), asked.out / f"{ARM_COUNTS}.toml", say)
+            return
+        folder = asked.out or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = bench(asked.only.split(","), asked.seconds, asked.rounds, asked.arm, folder)
+    if asked.out:
+        write_json(folder / "bench.json", found)
+    Console().print(table(found))
+    print(json.dumps(found))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(
+    names: Sequence[str], seconds: float, rounds: int, arm: bool, folder: Path
+) -> list[dict[str, Any]]:
+    """Return a row per network and precision."""
+    files = []
+    for name in names:
+        say(f"{name}: {(NETS[name].__doc__ or '').strip()}")
+        files += written(name, *trained(NETS[name](), seconds), folder)
+    say(f"timing {len(files)} files in turns")
+    ms = timed(files, rounds, lambda _done: None)
+    return rows(files, ms, counted(files, say) if arm else {})
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the rows as people read them."""
+    made = Table(title="One thread, this machine", title_justify="left")
+    heads = ("net", "precision", "plain, ms", "chosen, ms", "times", "pieces", "equal", "Arm")
+    for name in heads:
+        made.add_column(name, justify="right")
+    for row in found:
+        counts = row["arm_million_instructions"]
+        made.add_row(
+            row["net"],
+            row["precision"],
+            f"{row['plain_ms']:.2f}",
+            f"{row['chosen_ms']:.2f}",
+            f"{row['times_faster']:.2f}",
+            f"{row['plain_pieces']} -> {row['chosen_pieces']}",
+            f"{100 * row['share_equal']:.2f} %" if row["precision"] == "int8" else "-",
+            ", ".join(f"{a:.0f} -> {b:.0f}" for a, b in counts.values()) or "-",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()
