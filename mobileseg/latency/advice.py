@@ -84,7 +84,7 @@ def _activation(_graph: Graph, node: Node, int8: bool) -> str:
     alone = {
         "relu": "a ReLU by itself; let it follow a convolution or an add, which take it in",
         "relu6": "a ReLU6 by itself; let it follow a convolution or an add, which take it in",
-        "hard_swish": "hard swish; the rewrite as add, multiply, multiply is (--rewrite)",
+        "hard_swish": "hard swish; as a sum and products it is (--rewrite hard_swish_to_mul)",
     }
     return alone.get(function, "") if int8 else ""
 
