@@ -34,8 +34,8 @@ def qat(
 ) -> None:
     """Train a trained run on as int8: quantization-aware training of the very graph that ships.
 
-    Settings are those of the recipe's [qat]. export, eval, predict and slim use the result. Exits
-    with 3 where it loses more than qat.max_drop points against the float net.
+    Its settings are the recipe's section qat. Export, eval, predict, latency and slim use the
+    result. Exits with 3 where it loses more than qat.max_drop points against the float net.
 
     Example: mobileseg qat portrait/final --set qat.epochs=10
     """
