@@ -98,12 +98,14 @@ def quantize(
     say(verdict_line(done["verdict"]))
     say(f"wrote {judged.path}")
     judged.verdict.require(found.name)
-    say(f"next: {_next(found.name, done['quantize'], runs)}")
+    trained = found.qat.ranges_path.is_file()
+    say(f"next: {_next(found.name, done['quantize'], runs, trained)}")
 
 
-def _next(name: str, chosen: dict[str, Any], runs: Path) -> str:
-    """Return the command that exports what was judged."""
+def _next(name: str, chosen: dict[str, Any], runs: Path, trained: bool) -> str:
+    """Return the command that exports what was judged; trained: as int8, which it was without."""
     words = ["mobileseg", "export", name, "--int8", "--ranges", chosen["ranges"]]
+    words += ["--no-qat"] if trained else []
     for key in sorted(_LISTS):
         if chosen[key]:
             words += [f"--{key.replace('_', '-')}", ",".join(chosen[key])]

@@ -179,7 +179,8 @@ def choose_kept(
     say("looking for the layers to keep in float")
     errors = sorted(sensitivity(made, judge), key=lambda error: error.sqnr_db)
     order = [error.layer for error in errors]
-    count = next(count for count in _doubling(len(order)) if enough(order[:count]))
+    whole = len(order)
+    count = next((count for count in _doubling(whole) if enough(order[:count])), whole)
     low = count // 2
     while count - low > 1:
         middle = (low + count) // 2

@@ -87,6 +87,8 @@ def quantize(
     Raises MobilesegError where the run or its data are not there.
     """
     net, recipe = load_net(run), run.recipe().with_data(data)
+    if run.qat.ranges_path.is_file():
+        say(f"{run.name} was trained as int8, too: export writes that; this judges it without")
     judge = judge_of(net, recipe, options.split)
     config = wished(recipe, options.changes)
     settled = as_recipe_says(float_graph(net), recipe, config, val=judge, say=say)
