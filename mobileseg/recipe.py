@@ -48,10 +48,10 @@ class Step(Actions):
 class Recipe(Table):
     """A ladder of networks, its data, and how it is trained and quantized.
 
-    net: a name of the zoo. image_size: (height, width) of the base. weights: a name in
-    assets/weights, or the path of a .safetensors file beside the recipe. devices: the phones that
-    every rung is priced for; the first one judges. qat: how every trained step is trained on as
-    int8; absent, none is.
+    net: a name of the zoo, or the path of a .toml file beside the recipe that describes a network.
+    image_size: (height, width) of the base. weights: a name in assets/weights, or the path of a
+    .safetensors file beside the recipe. devices: the phones that every rung is priced for; the
+    first one judges. qat: how every trained step is trained on as int8; absent, none is.
     """
 
     name: str
@@ -173,10 +173,12 @@ def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | Non
     for override in overrides:
         _override(table, override)
     recipe = read_recipe_data(table, str(path))
-    weights = recipe.weights
+    weights, net, folder = recipe.weights, recipe.net, path.resolve().parent
     if weights is not None and weights.endswith(".safetensors"):
-        weights = str((path.resolve().parent / weights).resolve())
-    recipe = dataclasses.replace(recipe, weights=weights)
+        weights = str((folder / weights).resolve())
+    if net.endswith(".toml"):
+        net = str((folder / net).resolve())
+    recipe = dataclasses.replace(recipe, weights=weights, net=net)
     return recipe.with_data(data_root or path.resolve().parent / recipe.data.root)
 
 

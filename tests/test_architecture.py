@@ -27,7 +27,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"workflow"}),
     frozenset(
-        {"runs", "report", "report_latency", "report_check", "report_quantize", "report_memory"}
+        {
+            "runs",
+            "report",
+            "report_latency",
+            "report_check",
+            "report_quantize",
+            "report_memory",
+        }
     ),
     frozenset({"recipe"}),
     frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),

@@ -22,6 +22,8 @@ VERBS = [
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],
+    ["nets"],
+    ["nets", "show"],
     ["recipes", "ls"],
     ["recipes", "cat"],
     ["recipes", "validate"],

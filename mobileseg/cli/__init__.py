@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mobileseg import __version__
-from mobileseg.cli import check, devices, latency, qat, quantize, recipes, runs, weights
+from mobileseg.cli import check, devices, latency, nets, qat, quantize, recipes, runs, weights
 from mobileseg.cli.common import say
 from mobileseg.errors import GateError, MobilesegError
 
@@ -25,6 +25,7 @@ app.add_typer(quantize.app)
 app.add_typer(qat.app)
 app.add_typer(latency.app, name="latency")
 app.add_typer(devices.app, name="devices")
+app.add_typer(nets.app, name="nets")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(weights.app, name="weights")
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Le
@@ -144,6 +146,20 @@ def read_spec(data: object, where: str) -> NetSpec:
         blocks.append(parse(BLOCKS[entry["kind"]], fields, place))
     head = parse(_Head, {k: v for k, v in data.items() if k != "blocks"}, where)
     return NetSpec(head.name, head.image_size, head.classes, tuple(blocks))
+
+
+def read_spec_file(path: Path) -> NetSpec:
+    """Return the network that a TOML file describes: name, image_size, classes, [[blocks]].
+
+    Raises MobilesegError with the file's mistakes.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MobilesegError(f"{path}: is no TOML: {error}") from None
+    return read_spec(data, str(path))
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ class TrainConfig(Table):
     warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 1.0
     loss: LossConfig = LossConfig(cross_entropy=1.0)
     class_weights: Literal["none", "median_frequency"] | tuple[Positive, ...] = "none"
+    auxiliary: Annotated[float, Ge(0), Le(10)] = 0.4  # of each head inside the network; PSPNet's
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
     clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +24,7 @@ from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
 from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
+from mobileseg.train.heads import Heads
 from mobileseg.train.losses import Loss, make_loss, median_frequency
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
@@ -60,6 +61,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     loss: Loss
     teach: Teach | None
+    heads: Heads
     data: Dataset
     config: TrainConfig
     augment: AugmentConfig
@@ -90,6 +92,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     lr_scale: Callable[[str], float] | None = None,
     after_step: Callable[[int], None] | None = None,
     teach: Teach | None = None,
+    heads: Sequence[str] = (),
 ) -> FitResult:
     """Train `module` in place and return the figures.
 
@@ -98,6 +101,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     there it goes on from that; without, it starts anew. `lr_scale` maps parameter names to
     factors of the learning rate. `after_step` is called with the number of steps done so far
     (counted over all epochs), before the average is updated: for masks and shared weights.
+    `heads`: layers that give logits of their own, whose loss is added.
     `teach` adds to the loss; a checkpoint does not know of it, nor of the first weights: who calls
     with others begins a folder anew.
 
@@ -114,7 +118,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     checkpoint = Checkpoint(path, module, average, optimizer, identity)
     state = _start(checkpoint, folder, resume)
     steps = max(1, len(train) // config.batch_size)
-    with Display(config.epochs * steps, state.epoch * steps + state.step, progress) as display:
+    display = Display(config.epochs * steps, state.epoch * steps + state.step, progress)
+    with display, Heads(module, heads) as asked:
         run = _Run(
             module=module,
             average=average,
@@ -123,6 +128,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
                 config.loss, _weights(train, data, config, device), config.label_smoothing
             ),
             teach=teach,
+            heads=asked,
             data=train,
             config=config,
             augment=augment,
@@ -258,7 +264,7 @@ def _step(run: _Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     lr = config.lr * lr_factor(config, done, run.steps)
     set_lr(run.optimizer, lr)
     logits = _forward(run, inputs, labels)
-    loss = run.loss(logits, labels)
+    loss = run.loss(logits, labels) + config.auxiliary * run.heads.loss(run.loss, labels)
     if run.teach:
         loss = loss + run.teach(inputs, logits)
     run.optimizer.zero_grad(set_to_none=True)

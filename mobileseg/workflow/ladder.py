@@ -368,6 +368,7 @@ def _train(
         device=options.device,
         progress=options.progress,
         lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+        heads=rung.spec.heads(),
     )
     net = net.to("cpu").eval()
     rung.run.save_weights(net.state_dict())

@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileseg.nets.spec import NetSpec
+from mobileseg.nets.spec import NetSpec, read_spec_file
 from mobileseg.nets.zoo import zoo_net
 from mobileseg.recipe import Recipe, Step
 from mobileseg.runs import Run, ladder_folder
-from mobileseg.slim.steps import apply
+from mobileseg.slim.steps import Actions, apply
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rung:
 def plan(recipe: Recipe, runs: Path) -> list[Rung]:
     """Return the recipe's rungs. Raises MobilesegError naming the step that does not work."""
     labels = recipe.data.classes
-    base = zoo_net(recipe.net, recipe.image_size, len(labels), f"{recipe.name}: net")
+    base = find_net(recipe.net, recipe.image_size, len(labels), f"{recipe.name}: net")
     rungs: dict[str, Rung] = {}
     for step in recipe.step:
         parent = recipe.parent(step)
@@ -43,6 +43,17 @@ def plan(recipe: Recipe, runs: Path) -> list[Rung]:
         above = before.name if before else None
         rungs[step.name] = Rung(step.name, step, above, spec, labels, run, key)
     return list(rungs.values())
+
+
+def find_net(given: str, image_size: tuple[int, int], classes: int, where: str) -> NetSpec:
+    """Return a network of the zoo, or of a .toml file that describes one, at a size.
+
+    Raises MobilesegError with the names that there are, or with the file's mistakes.
+    """
+    if not given.endswith(".toml"):
+        return zoo_net(given, image_size, classes, where)
+    spec = dataclasses.replace(read_spec_file(Path(given)), classes=classes)
+    return apply(spec, Actions(image_size=image_size), f"{where}: {given}")
 
 
 def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
