@@ -32,7 +32,7 @@ def _passes(explained: Facts) -> Table:
     for precision in ("float32", "int8"):
         table.add_column(f"{precision}: live at most", justify="right")
         table.add_column("here, ms", justify="right")
-    idle = [row["pass"] for row in explained["passes"] if not row["changed"]]
+    idle = dict.fromkeys(row["pass"] for row in explained["passes"] if not row["changed"])
     for row in explained["passes"]:
         if row["changed"]:
             table.add_row(*_behind(row))
