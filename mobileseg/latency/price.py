@@ -8,7 +8,7 @@ never a zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias, cast
 
@@ -48,7 +48,7 @@ from mobileseg.latency.cost import (
     operator_ms,
 )
 from mobileseg.latency.lookup import LOOKUP, ends_lookup, in_lookup
-from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Precision
+from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel, Precision
 from mobileseg.latency.table import Bound, Pricing, Row
 
 
@@ -59,14 +59,15 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     Raises MobilesegError for an operator, a type or a precision without a price.
     """
     between = touched(graph)
-    rows = [
-        _row(graph, profile, index, node, half, between) for index, node in enumerate(graph.nodes)
+    precisions = [_precision(graph, node, half) for node in graph.nodes]
+    costs = [
+        _cost(graph, profile, node, precision, between)
+        for node, precision in zip(graph.nodes, precisions, strict=True)
     ]
-    total = sum(row.ms for row in rows)
-    shared = [replace(row, share=row.ms / total if total else 0.0) for row in rows]
-    used = {_precision(graph, node, half) for node in graph.nodes}
-    factors = [profile.coefficients(precision).error.factor for precision in sorted(used)]
-    return Pricing(tuple(shared), profile, max(factors, default=1.0))
+    total = sum(cost.ms for cost in costs)
+    rows = (_row(graph, i, node, costs[i], total) for i, node in enumerate(graph.nodes))
+    factors = [profile.coefficients(each).error.factor for each in sorted(set(precisions))]
+    return Pricing(tuple(rows), profile, max(factors, default=1.0))
 
 
 def features(graph: Graph, node: Node, between: float, fuses: Sequence[str] = ()) -> Features:
@@ -122,44 +123,51 @@ def bytes_moved(graph: Graph, node: Node) -> int:
     return sum(graph[name].nbytes for name in names)
 
 
-def _row(
-    graph: Graph, profile: DeviceProfile, index: int, node: Node, half: bool, between: float
-) -> Row:
+@dataclass(frozen=True)
+class _Cost:
+    """What a node takes, and why; factor: of its band."""
+
+    shape: Features
+    ms: float
+    factor: float
+    bound: Bound
+    basis: Basis
+    note: str
+
+
+def _cost(
+    graph: Graph, profile: DeviceProfile, node: Node, precision: Precision, between: float
+) -> _Cost:
     shape = features(graph, node, between, profile.fuses)
-    precision = _precision(graph, node, half)
     if precision == "float16":
         shape = shape.halved()
-    row = Row(
+    why = folded(graph, node, profile.fuses)
+    if why:
+        return _Cost(shape, 0.0, 1.0, "folded", "fitted", why)
+    table = profile.coefficients(precision)
+    kernel = _kernel(profile, table, node, shape.kernel, precision)
+    ms, bound = _estimate(shape, kernel, table)
+    return _Cost(shape, ms, kernel.error_factor, bound, kernel.basis, kernel.note)
+
+
+def _row(graph: Graph, index: int, node: Node, cost: _Cost, total: float) -> Row:
+    return Row(
         index=index,
         layer=node.layer,
         kind=node.op.kind,
-        kernel=shape.kernel,
+        kernel=cost.shape.kernel,
         input_shapes=tuple(tensor.shape for tensor in graph.activations(node)),
         output_shape=graph[node.output].shape,
         macs=graph.macs(node),
         params=graph.params(node),
-        bytes_moved=int(shape.nbytes + shape.weights),
-        ms=0.0,
-        low_ms=0.0,
-        high_ms=0.0,
-        share=0.0,
-        bound="folded",
-        basis="fitted",
-        note=folded(graph, node, profile.fuses),
-    )
-    if row.note:
-        return row
-    table = profile.coefficients(precision)
-    kernel = _kernel(profile, table, node, shape.kernel, precision)
-    ms, bound = _estimate(shape, kernel, table)
-    return replace(
-        row,
-        ms=ms,
-        low_ms=ms / kernel.error_factor,
-        high_ms=ms * kernel.error_factor,
-        bound=bound,
-        basis=kernel.basis,
-        note=kernel.note,
+        bytes_moved=int(cost.shape.nbytes + cost.shape.weights),
+        ms=cost.ms,
+        low_ms=cost.ms / cost.factor,
+        high_ms=cost.ms * cost.factor,
+        share=cost.ms / total if total else 0.0,
+        bound=cost.bound,
+        basis=cost.basis,
+        note=cost.note,
     )
 
 
