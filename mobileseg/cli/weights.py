@@ -17,7 +17,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     until: Annotated[str | None, typer.Option(help="Last block to keep, as conv5_5.")] = None,
 ) -> None:
-    """Turn folded ImageNet MobileNetV1 weights into encoder weights with batch norm.
+    """Turn folded ImageNet MobileNetV1 or V2 weights into encoder weights with batch norm.
 
     Example: mobileseg weights import v1.npz --images photos/ --out v1.safetensors
     """

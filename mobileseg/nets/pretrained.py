@@ -1,4 +1,4 @@
-"""ImageNet encoders: a published 8-bit MobileNetV1 as our blocks with batch norm, kept as a file.
+"""ImageNet encoders: a published 8-bit MobileNet as our blocks with batch norm, kept as a file.
 
     .npz of folded convolutions + pictures -> Encoder (spec, state) -> .safetensors -> Encoder
 
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import read_json, write_atomic
-from mobileseg.nets.blocks import Block, Separable
+from mobileseg.nets.blocks import Block, Depthwise, Separable
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.spec import NetSpec, read_spec
-from mobileseg.nets.zoo import mobilenet_v1_encoder
+from mobileseg.nets.zoo.draft import Draft
+from mobileseg.nets.zoo.mobilenet import mobilenet_v1_encoder, mobilenet_v2_encoder
 
 U8: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
@@ -39,7 +40,7 @@ State: TypeAlias = dict[str, Tensor]
 _SIDE = 160
 _BATCH = 16  # pictures at once: conv2_1's output of 16 takes 26 MB
 _KEY = "mobileseg"
-_ORIGIN = "google-coral/test_data: ImageNet MobileNetV1, 8-bit, dequantised to float"
+_ORIGIN = "google-coral/test_data: ImageNet MobileNet, 8-bit, dequantised to float"
 _LICENCE = "Apache-2.0"
 
 
@@ -62,7 +63,7 @@ class _Layer:
 
 
 def import_encoder(npz: Path, ops_json: Path, images: U8, until: str | None = None) -> Encoder:
-    """Return the published MobileNetV1 as an encoder whose norms fit `images` [N, H, W, 3].
+    """Return the published MobileNetV1 or V2 as an encoder whose norms fit `images` [N, H, W, 3].
 
     `until` is the last block to take. Raises MobilesegError for files that hold another network.
     """
@@ -139,13 +140,17 @@ def load_encoder(path: Path) -> Encoder:
 def _read_layers(npz: Path, ops_json: Path, until: str | None) -> tuple[list[_Layer], list[Block]]:
     """Return the file's convolutions under our names, and the blocks with their widths."""
     arrays = _read_npz(npz)
-    ours = _our_layers(until, npz)
     ops = read_json(ops_json)
     convs = [op for op in ops if isinstance(op, dict) and op.get("op") == "conv"]
+    whole, network = _encoder(convs)
     layers: list[_Layer] = []
     blocks: list[Block] = []
-    into = 3
-    for index, (block, conv, norm) in enumerate(ours):
+    into, index = 3, -1
+    for block, conv, norm in _our_layers(whole, until, npz):
+        if not conv:
+            blocks.append(block)
+            continue
+        index += 1
         if f"conv{index}.weight" not in arrays:
             break
         weight, bias = arrays[f"conv{index}.weight"], arrays.get(f"conv{index}.bias")
@@ -153,17 +158,21 @@ def _read_layers(npz: Path, ops_json: Path, until: str | None) -> tuple[list[_La
         found = _found(convs[index] if index < len(convs) else {}, weight)
         if found != expected or bias is None or bias.shape != weight.shape[:1]:
             raise MobilesegError(
-                f"{npz}: conv{index} is {found}, and MobileNetV1's {block.name}.{conv} {expected}; "
-                "take the files of a MobileNetV1"
+                f"{npz}: conv{index} is {found}, and {network}'s {block.name}.{conv} {expected}; "
+                f"take the files of a {network}"
             )
         layers.append(_Layer(weight, bias, block.name, conv, norm))
-        if conv != "dw":
+        if isinstance(block, Depthwise):
+            blocks.append(block)
+        elif conv != "dw":
             into = len(weight)
             blocks.append(replace(block, channels=into))  # type: ignore[call-arg]
     if until and (not blocks or blocks[-1].name != until):
         raise unknown(str(npz), "block", until, [block.name for block in blocks])
     if len(blocks) < 2:
-        raise MobilesegError(f"{npz}: has no conv0.weight, conv1.weight ...; take a MobileNetV1")
+        raise MobilesegError(
+            f"{npz}: has no conv0.weight, conv1.weight ...; take a MobileNetV1 or V2"
+        )
     return layers, blocks
 
 
@@ -177,26 +186,39 @@ def _read_npz(path: Path) -> dict[str, Floats]:
         raise MobilesegError(f"{path}: is no readable .npz ({error}); get it anew") from None
 
 
-def _our_layers(until: str | None, npz: Path) -> list[tuple[Block, str, str]]:
-    blocks = mobilenet_v1_encoder()
+def _encoder(convs: list[dict[str, Any]]) -> tuple[list[Block], str]:
+    """Return the blocks of the network that the file seems to hold, and its name."""
+    # Its third convolution tells: V1's separable block ends in a ReLU6, V2's projection in nothing.
+    if len(convs) > 2 and convs[2].get("act") == "none":
+        draft = Draft()
+        mobilenet_v2_encoder(draft)
+        return draft.blocks, "MobileNetV2"
+    return mobilenet_v1_encoder(), "MobileNetV1"
+
+
+def _our_layers(
+    blocks: list[Block], until: str | None, npz: Path
+) -> Iterator[tuple[Block, str, str]]:
+    """Yield blocks with the names of their convolution and norm; of a sum both are empty."""
     names = [block.name for block in blocks]
     if until and until not in names:
         raise unknown(str(npz), "block", until, names)
-    layers: list[tuple[Block, str, str]] = []
     for block in blocks[: names.index(until) + 1] if until else blocks:
         if isinstance(block, Separable):
-            layers += [(block, "dw", "dw_norm"), (block, "pw", "norm")]
+            yield block, "dw", "dw_norm"
+            yield block, "pw", "norm"
+        elif block.axes():
+            yield block, "conv", "norm"
         else:
-            layers.append((block, "conv", "norm"))
-    return layers
+            yield block, "", ""
 
 
 def _expected(block: Block, conv: str, weight: Floats, into: int) -> dict[str, Any]:
     stride = getattr(block, "stride", 1)
     rest = {"dtype": "float32", "act": getattr(block, "activation", "none")}
-    if conv == "dw":
+    if conv == "dw" or isinstance(block, Depthwise):
         return {"shape": (into, 1, 3, 3), "stride": stride, "groups": into} | rest
-    kernel = 1 if conv == "pw" else 3
+    kernel = 1 if conv == "pw" else getattr(block, "kernel", 3)
     shape = (len(weight), into, kernel, kernel)
     return {"shape": shape, "stride": 1 if conv == "pw" else stride, "groups": 1} | rest
 

@@ -223,3 +223,50 @@ def test_the_shipped_encoder_loads() -> None:
         out = net(as_input(photos(1, *encoder.spec.image_size)))
     # ReLU6 features of a trained network: alive, and not all at a limit
     assert 0.05 < (out > 0).float().mean() < 0.95
+
+
+# stride, output channels and activation of a narrow MobileNetV2 up to block3, which adds its input
+CONVS_V2 = [
+    (2, 4, "relu6"),
+    *((1, 4, "relu6"), (1, 5, "none")),
+    *((1, 8, "relu6"), (2, 8, "relu6"), (1, 6, "none")),
+    *((1, 9, "relu6"), (1, 9, "relu6"), (1, 6, "none")),
+]
+
+
+def test_mobilenet_v2_is_told_by_its_projections(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: Arrays = {}
+    ops: Ops = []
+    into = 3
+    for i, (stride, out, act) in enumerate(CONVS_V2):
+        depthwise = i in {1, 4, 7}
+        kernel = 3 if i == 0 or depthwise else 1
+        weight = rng.normal(0, 0.5, (out, 1 if depthwise else into, kernel, kernel))
+        arrays[f"conv{i}.weight"] = weight.astype(np.float32)
+        arrays[f"conv{i}.bias"] = rng.normal(0.5, 0.5, out).astype(np.float32)
+        groups = into if depthwise else 1
+        ops.append({"op": "conv", "stride": stride, "groups": groups, "k": kernel, "act": act})
+        into = out
+    made = import_encoder(*write(tmp_path, arrays, ops), photos())
+    names = [block.name for block in made.spec.blocks]
+    assert names[:4] == ["conv1", "block1_dw", "block1_project", "block2_expand"]
+    assert names[-4:] == ["block3_expand", "block3_dw", "block3_project", "block3_sum"]
+    x = as_input(photos(2))
+    values = x
+    for i, op in enumerate(ops):
+        if i == 6:
+            before = values
+        pads: list[int] = []
+        for size in (values.shape[3], values.shape[2]):
+            out = -(-size // op["stride"])
+            total = max((out - 1) * op["stride"] + op["k"] - size, 0)
+            pads += [total // 2, total - total // 2]
+        weight, bias = (torch.from_numpy(arrays[f"conv{i}.{n}"]) for n in ("weight", "bias"))
+        values = F.pad(values, pads)
+        values = F.conv2d(values, weight, bias, op["stride"], groups=op["groups"])
+        values = values.clamp(0, 6) if op["act"] == "relu6" else values
+    net = build(made.spec)
+    net.load_state_dict(made.state)
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval()(x), before + values, rtol=1e-4, atol=1e-4)
