@@ -1,4 +1,4 @@
-"""`mobileseg quantize`: judge a network in int8."""
+"""`mobileseg quantize`: judge a network in int8, mend it, look into it."""
 
 from __future__ import annotations
 
