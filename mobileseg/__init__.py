@@ -23,9 +23,7 @@ tests/test_architecture.py holds it:
   cli/          the verbs: parse, call one workflow function, show
   workflow/     what each verb does, top to bottom; the only place that combines the packages
   runs.py       a run's folder and the name of every file in it
-  report.py     facts about networks as tables; report_latency.py: about a priced one;
-                report_check.py: about a file and its consumer's rules;
-                report_quantize.py: about what int8 costs; report_memory.py: about passes and memory
+  report/       facts about networks as tables and pictures, a file per subject
   recipe.py     TOML to frozen dataclasses; every mistake listed, each with its place
   slim/         a spec to a smaller spec, and the parent's weights into it
   train/        data, augmentation, losses, metrics, the loop

@@ -34,7 +34,7 @@ def check(
 
     Example: mobileseg check net.tflite --arm --setup
     """
-    from mobileseg.report_check import arm_lines, arm_table, rules_table
+    from mobileseg.report.check import arm_lines, arm_table, rules_table
     from mobileseg.workflow.check import check as run_check
     from mobileseg.workflow.check import require_kept
 

@@ -22,7 +22,7 @@ def ls(as_json: Json = False) -> None:
 
     Example: mobileseg devices ls
     """
-    from mobileseg.report import devices_table
+    from mobileseg.report.latency import devices_table
     from mobileseg.workflow.device import device_facts
 
     rows = device_facts()

@@ -90,7 +90,7 @@ def price(
 
     A profile of this machine or of a board: mobileseg latency calibrate --help
     """
-    from mobileseg.report_latency import latency_lines, latency_tables
+    from mobileseg.report.latency import latency_lines, latency_tables
     from mobileseg.workflow.frame import parse_frame
     from mobileseg.workflow.latency import LatencyOptions
     from mobileseg.workflow.latency import latency as run_latency
@@ -142,7 +142,7 @@ def calibrate(
 
     Example: mobileseg latency calibrate pi5 --on ssh://pi@raspberrypi.local --out profiles/
     """
-    from mobileseg.report_latency import calibrated_table
+    from mobileseg.report.latency import calibrated_table
     from mobileseg.train.console import Display
     from mobileseg.workflow.calibrate import calibrate_machine
     from mobileseg.workflow.where import Where

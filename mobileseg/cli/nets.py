@@ -24,7 +24,7 @@ def ls(
     """
     if context.invoked_subcommand is not None:
         return
-    from mobileseg.report import nets_table
+    from mobileseg.report.nets import nets_table
     from mobileseg.workflow.nets import listing
 
     rows = listing(device, say)
@@ -43,7 +43,7 @@ def show_net(
 
     Example: mobileseg nets show unet --svg unet.svg
     """
-    from mobileseg.report import net_table
+    from mobileseg.report.nets import net_table
     from mobileseg.workflow.nets import describe, require_svg
 
     if svg is not None:

@@ -39,7 +39,7 @@ def qat(
 
     Example: mobileseg qat portrait/final --set qat.epochs=10
     """
-    from mobileseg.report_quantize import qat_table, verdict_line, verdict_tables
+    from mobileseg.report.int8 import qat_table, verdict_line, verdict_tables
     from mobileseg.runs import find_run
     from mobileseg.workflow.qat import QatOptions, require, train_int8
 

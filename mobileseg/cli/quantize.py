@@ -80,7 +80,7 @@ def quantize(
 
     Example: mobileseg quantize portrait/final --repair auto --sensitivity --plot .
     """
-    from mobileseg.report_quantize import quantize_tables, verdict_line
+    from mobileseg.report.int8 import quantize_tables, verdict_line
     from mobileseg.runs import find_run
     from mobileseg.workflow.quantize import QuantizeOptions, draw
     from mobileseg.workflow.quantize import quantize as run_quantize

@@ -54,7 +54,7 @@ def slim(
     Example: mobileseg slim recipes/portrait.toml
     """
     from mobileseg.recipe import read_recipe
-    from mobileseg.report import exports_table, ladder_tables
+    from mobileseg.report.ladder import exports_table, ladder_tables
     from mobileseg.workflow import ladder
 
     read = read_recipe(recipe, overrides or [], data)
@@ -91,7 +91,7 @@ def evaluate(
 
     Example: mobileseg eval portrait/final --split test
     """
-    from mobileseg.report import scores_table
+    from mobileseg.report.ladder import scores_table
     from mobileseg.runs import find_run
     from mobileseg.workflow.evaluate import evaluate_run
 
@@ -186,9 +186,9 @@ def export(
 
     Example: mobileseg export portrait/final --int8 --explain --plot pictures
     """
-    from mobileseg.report import exports_table, forms_tables
-    from mobileseg.report_memory import explain_tables
-    from mobileseg.report_quantize import verdict_line, verdict_tables
+    from mobileseg.report.int8 import verdict_line, verdict_tables
+    from mobileseg.report.ladder import exports_table, forms_tables
+    from mobileseg.report.memory import explain_tables
     from mobileseg.runs import find_run
     from mobileseg.workflow.consumer import default_output
     from mobileseg.workflow.export import ExportOptions
@@ -259,7 +259,7 @@ def compare(
 
     Example: mobileseg compare portrait portrait-large/v1
     """
-    from mobileseg.report import ladder_tables
+    from mobileseg.report.ladder import ladder_tables
     from mobileseg.workflow.ladder import compare as run_compare
 
     rows = run_compare(names, runs)

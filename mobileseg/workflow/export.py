@@ -22,7 +22,7 @@ from mobileseg.nets.module import Net
 from mobileseg.quantize.edges import Interface
 from mobileseg.quantize.repair import Quantized
 from mobileseg.recipe import Recipe
-from mobileseg.report_memory import memory_picture
+from mobileseg.report.memory import memory_picture
 from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs

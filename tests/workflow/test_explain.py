@@ -13,7 +13,7 @@ from mobileseg.graph.memory import lower_bound, plan
 from mobileseg.latency.place import Job
 from mobileseg.nets.module import Net
 from mobileseg.reading.tflite.memory_plan import overlaps, read_memory_plan
-from mobileseg.report_memory import explain_tables
+from mobileseg.report.memory import explain_tables
 from mobileseg.runs import Run
 from mobileseg.workflow.explain import Stage, explain, stages
 from mobileseg.workflow.forms import FOR_INT8

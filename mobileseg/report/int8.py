@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-Facts = Mapping[str, Any]
+from mobileseg.report.cells import Facts, number
 
 
 def verdict_tables(verdict: Facts) -> list[Table]:
@@ -130,11 +129,6 @@ def _worst(verdict: Facts) -> Table:
         cells = [number(before), number(after), _difference(before, after)]
         table.add_row(Path(row["image"]).name, *cells, number(row["agreement_percent"]))
     return table
-
-
-def number(value: Any) -> str:
-    """Return a figure with two digits; a dash for none."""
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _difference(before: float | None, after: float | None) -> str:

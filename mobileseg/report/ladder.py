@@ -1,13 +1,12 @@
-"""Facts about networks as tables that a person reads."""
+"""A ladder's steps, their scores and their files, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
-Facts = Mapping[str, Any]
+from mobileseg.report.cells import Facts, number, signed, size
 
 _TOP = 10
 
@@ -85,11 +84,11 @@ def scores_table(executors: Sequence[Facts], run: str, title: str) -> Table:
     for key, label in _FIGURES.items():
         values = [each["scores"].get(key) for each in executors]
         if any(value is not None for value in values):
-            table.add_row(label, *map(_number, values))
+            table.add_row(label, *map(number, values))
     for name in executors[0]["scores"]["iou_percent"]:
         values = [each["scores"]["iou_percent"].get(name) for each in executors]
-        table.add_row(f"IoU {name}", *map(_number, values))
-    agreements = [_number(100 * each["agreement"]) for each in executors]
+        table.add_row(f"IoU {name}", *map(number, values))
+    agreements = [number(100 * each["agreement"]) for each in executors]
     table.add_row("pixels called as the float net", *agreements)
     return table
 
@@ -153,11 +152,6 @@ def _exact(check: Facts) -> str:
     return f"{share:.3f} % within 1 step, at most {check['max_steps']}"
 
 
-def size(count: int) -> str:
-    """Return bytes as people read them."""
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
-
-
 def _ms(estimate: Facts | None) -> str:
     return "-" if estimate is None else f"{estimate['ms']:.2f}"
 
@@ -170,103 +164,12 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape[1:]))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
-
-
-def devices_table(rows: Sequence[Facts]) -> Table:
-    """Return the devices with the error of their figures, as cross-validation found it."""
-    table = Table(title="Devices", title_justify="left")
-    for name in ("name", "title", "chip", "core", "runtime"):
-        table.add_column(name)
-    for name in ("threads", "float32", "float16", "int8"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        errors = [_fit_error(row[precision]) for precision in ("float32", "float16", "int8")]
-        words = [row[key] for key in ("name", "title", "soc", "core", "runtime")]
-        table.add_row(*words, str(row["threads"]), *errors)
-    return table
-
-
-def nets_table(rows: Sequence[Facts]) -> Table:
-    """Return a row per network: what it costs at its recipe's size."""
-    first = rows[0]
-    table = Table(title="Networks", title_justify="left")
-    table.add_column("name", no_wrap=True)
-    priced = f"{first['device']} {first['precision']}, ms"
-    for label in ("input", "classes", "parameters, M", "multiply-adds, M", "int8 file", priced):
-        table.add_column(label, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            "x".join(map(str, row["image_size"])),
-            str(row["classes"]),
-            f"{row['params'] / 1e6:.3f}",
-            f"{row['macs'] / 1e6:.1f}",
-            size(row["int8_bytes"]),
-            f"{row['ms']:.2f} ({row['low_ms']:.2f}-{row['high_ms']:.2f})",
-        )
-    return table
-
-
-def net_table(facts: Facts) -> Table:
-    """Return the network's tree: groups as the glob that names them, blocks indented below."""
-    height, width = facts["image_size"]
-    table = Table(
-        title=f"{facts['name']} at {height}x{width}, {facts['classes']} classes",
-        title_justify="left",
-        caption=f"{facts['params'] / 1e6:.3f} M parameters, {facts['macs'] / 1e6:.1f} M "
-        "multiply-adds",
-        caption_justify="left",
-    )
-    for label in ("block", "kind", "reads"):
-        table.add_column(label, no_wrap=True)
-    for label in ("output", "parameters", "MMAC"):
-        table.add_column(label, justify="right", no_wrap=True)
-    for name, entry in _tree_lines(facts["tree"], 0):
-        group = "group" in entry
-        table.add_row(
-            name,
-            "" if group else entry["kind"],
-            "" if group else ", ".join(entry["inputs"]),
-            "" if group else "x".join(map(str, entry["size"])),
-            f"{entry['params']:,}" if entry["params"] else "-",
-            f"{entry['macs'] / 1e6:.2f}" if entry["macs"] else "-",
-        )
-    if facts["heads"]:
-        table.caption = f"{table.caption}; in training alone: {', '.join(facts['heads'])}"
-    return table
-
-
-def _tree_lines(tree: Sequence[Facts], depth: int) -> list[tuple[str, Facts]]:
-    lines: list[tuple[str, Facts]] = []
-    for entry in tree:
-        name = f"{entry['group']}_*" if "group" in entry else entry["block"]
-        lines.append(("  " * depth + name, entry))
-        lines += _tree_lines(entry.get("members", ()), depth + 1)
-    return lines
-
-
-def _fit_error(fit: Facts | None) -> str:
-    if fit is None:
-        return "-"
-    return f"{fit['basis']}, median error {fit['median_error_percent']:.1f} %"
-
-
 _LADDER = {
-    "miou_percent": ("mIoU float, %", _number),
-    "miou_int8_percent": ("mIoU int8, %", _number),
-    "miou_qat_percent": ("mIoU int8, trained, %", _number),
-    "change_parent_points": ("against from, points", _signed),
-    "change_base_points": ("against base, points", _signed),
+    "miou_percent": ("mIoU float, %", number),
+    "miou_int8_percent": ("mIoU int8, %", number),
+    "miou_qat_percent": ("mIoU int8, trained, %", number),
+    "change_parent_points": ("against from, points", signed),
+    "change_base_points": ("against base, points", signed),
 }
 # Shown where a step has it.
 _SOMETIMES = {"miou_qat_percent"}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.table import Table
 
-Facts: TypeAlias = dict[str, Any]
+from mobileseg.report.cells import Facts, new_table, shape_text
 
 _TOP = 10
 # Characters that all columns of the operators' tables need.
@@ -25,13 +24,9 @@ class _Column:
     spare: bool = False
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape[1:]))
-
-
 _COLUMNS = (
-    _Column("input", lambda row: _shape(row["input_shapes"][0]), spare=True),
-    _Column("output", lambda row: _shape(row["output_shape"])),
+    _Column("input", lambda row: shape_text(row["input_shapes"][0]), spare=True),
+    _Column("output", lambda row: shape_text(row["output_shape"])),
     _Column("MMAC", lambda row: f"{row['macs'] / 1e6:.2f}"),
     _Column("params", lambda row: f"{row['params']:,}", spare=True),
     _Column("KB moved", lambda row: f"{row['bytes_moved'] / 1024:.1f}", spare=True),
@@ -128,7 +123,7 @@ def pricing_share(coverage: Facts) -> str:
 
 
 def _advice(advice: Facts) -> list[Table]:
-    flagged = _table("What slows layers down", ("#", "layer", "kind"), ("ms", "share"))
+    flagged = new_table("What slows layers down", ("#", "layer", "kind"), ("ms", "share"))
     flagged.add_column("why", overflow="fold")
     for row in advice["layers"]:
         if row["flags"]:
@@ -140,7 +135,7 @@ def _advice(advice: Facts) -> list[Table]:
                 f"{100 * row['share']:.1f} %",
                 "; ".join(row["flags"]),
             )
-    blocks = _table("Blocks by time", ("block", "kind"), ("MMAC", "ms", "share"))
+    blocks = new_table("Blocks by time", ("block", "kind"), ("MMAC", "ms", "share"))
     for row in advice["blocks"][:_TOP]:
         blocks.add_row(
             row["block"],
@@ -149,7 +144,9 @@ def _advice(advice: Facts) -> list[Table]:
             f"{row['ms']:.3f}",
             f"{100 * row['share']:.1f} %",
         )
-    cuts = _table("What a cut would save, priced again", ("step",), ("saves ms", "then ms", "MMAC"))
+    cuts = new_table(
+        "What a cut would save, priced again", ("step",), ("saves ms", "then ms", "MMAC")
+    )
     for row in advice["cuts"][: 2 * _TOP]:
         flag = " *" if row["saves_no_time"] else ""
         cuts.add_row(
@@ -170,7 +167,7 @@ def _advice(advice: Facts) -> list[Table]:
 
 def _frame(frame: Facts) -> list[Table]:
     title = "Whole frame of {}x{}".format(*frame["size"])
-    table = _table(title, ("step", "kind"), ("ms", "80 % band", "basis"))
+    table = new_table(title, ("step", "kind"), ("ms", "80 % band", "basis"))
     rows = list(frame["rows"])
     before = [row for row in rows if not row["step"].endswith("out")]
     for row in before:
@@ -194,7 +191,7 @@ def _against(found: Facts) -> list[Table]:
         f"{found['runtime']}), estimated {found['estimated_ms']:.2f} ms"
     )
     names = ("estimated ms", "80 % band", "measured ms", "miss ms", "inside")
-    table = _table(title, ("#", "layer", "kind"), names)
+    table = new_table(title, ("#", "layer", "kind"), names)
     for row in found["rows"]:
         table.add_row(
             str(row["index"]),
@@ -215,7 +212,7 @@ def calibrated_table(done: Facts) -> Table:
     """Return what a calibration reached on blocks that it had not seen, and how quiet it was."""
     title = f"{done['device']}: {done['title']}, {done['runtime']}, {done['threads']} thread(s)"
     names = ("median error", "Spearman", "80 % band", "rounds differ by", "others took")
-    table = _table(title, ("precision",), names)
+    table = new_table(title, ("precision",), names)
     for name, row in done["precisions"].items():
         table.add_row(
             name,
@@ -228,13 +225,24 @@ def calibrated_table(done: Facts) -> Table:
     return table
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    for name in left:
-        table.add_column(name, no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+def devices_table(rows: Sequence[Facts]) -> Table:
+    """Return the devices with the error of their figures, as cross-validation found it."""
+    table = Table(title="Devices", title_justify="left")
+    for name in ("name", "title", "chip", "core", "runtime"):
+        table.add_column(name)
+    for name in ("threads", "float32", "float16", "int8"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        errors = [_fit_error(row[precision]) for precision in ("float32", "float16", "int8")]
+        words = [row[key] for key in ("name", "title", "soc", "core", "runtime")]
+        table.add_row(*words, str(row["threads"]), *errors)
     return table
+
+
+def _fit_error(fit: Facts | None) -> str:
+    if fit is None:
+        return "-"
+    return f"{fit['basis']}, median error {fit['median_error_percent']:.1f} %"
 
 
 # What else may have been asked of a device, and how it is shown.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
+from mobileseg.report.cells import Facts
 
-def rules_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+
+def rules_table(rows: Sequence[Facts], title: str) -> Table:
     """Return the rules: what the file has of each, and the mend where it is not kept."""
     table = Table(title=title, title_justify="left")
     for name in ("rule", "found", "verdict", "mend"):
@@ -18,7 +19,7 @@ def rules_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     return table
 
 
-def arm_table(check: Mapping[str, Any], title: str) -> Table:
+def arm_table(check: Facts, title: str) -> Table:
     """Return how a file computes on each emulated core, and with how many instructions."""
     table = Table(title=title, title_justify="left", show_lines=False)
     for name in ("core", "int8 dot product", "million instructions", "against"):
@@ -34,7 +35,7 @@ def arm_table(check: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def arm_lines(check: Mapping[str, Any]) -> list[str]:
+def arm_lines(check: Facts) -> list[str]:
     """Return what the table cannot say."""
     return [
         *check["notes"],
@@ -42,12 +43,12 @@ def arm_lines(check: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _equal(found: Mapping[str, Any]) -> str:
+def _equal(found: Facts) -> str:
     """Nobody expects reals to be equal to the last bit."""
     return "-" if found["relative_error"] is not None else f"{100 * found['share_equal']:.3f} %"
 
 
-def _largest(found: Mapping[str, Any]) -> str:
+def _largest(found: Facts) -> str:
     steps, error = found["max_steps"], found["relative_error"]
     if steps is not None:
         return "1 step" if steps == 1 else f"{steps} steps"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from rich.table import Table
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import live_bytes, live_ranges, lower_bound, plan
+from mobileseg.report.cells import Facts
 
-Facts = Mapping[str, Any]
 _KB = 1000
 
 

@@ -1,0 +1,1 @@
+"""Facts about networks as tables and pictures."""
