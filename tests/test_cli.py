@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,9 @@ SAMPLE = str(shipped("assets", "data", "portrait_sample"))
 def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line as a process of its own."""
     command = [sys.executable, "-m", "mobileseg.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    # Else Typer asks which shell started the tests, which may be none.
+    env = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)

@@ -9,7 +9,7 @@ import typer
 
 from mobileseg.cli.common import Json, parse_size, say, show
 
-app = typer.Typer(help="The networks that recipes start from.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
