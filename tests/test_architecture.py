@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mobileseg
-from mobileseg.export import onnx, tflite
+from mobileseg.export import onnx, tflite_operators
 from mobileseg.graph import execute, execute_int8
 from mobileseg.graph.ops import OPS, TRAINING_OPS, Dequantize, Op, Quantize
 from mobileseg.latency.price import PRICES
@@ -99,7 +99,7 @@ EDGES = {Quantize, Dequantize}
         # What it makes is no integer.
         pytest.param(RULES, TRAINING_OPS | {Dequantize}, id="rules"),
         pytest.param(TIES, TRAINING_OPS | EDGES, id="ties"),
-        pytest.param(tflite.WRITERS, TRAINING_OPS, id="tflite"),
+        pytest.param(tflite_operators.WRITERS, TRAINING_OPS, id="tflite"),
         pytest.param(onnx.WRITERS, TRAINING_OPS, id="onnx"),
         pytest.param(PRICES, TRAINING_OPS, id="prices"),
         # The edges are tried by the test of interfaces.

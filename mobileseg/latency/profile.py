@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -162,6 +163,15 @@ def profiles(folder: Path) -> dict[str, Path]:
 
 def load_profile(path: Path) -> DeviceProfile:
     """Read and check a profile. Raises one MobilesegError that lists every mistake."""
+    try:
+        return _loaded(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, _changed: int) -> DeviceProfile:
+    # A ladder's forms are chosen by the same few profiles, asked for dozens of times.
     profile = parse(DeviceProfile, _read(path), path.name)
     mistakes = _contradictions(profile, path)
     if mistakes:
@@ -172,8 +182,6 @@ def load_profile(path: Path) -> DeviceProfile:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MobilesegError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise MobilesegError(f"{path.name}: is not UTF-8 text; write the profile as TOML") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING, Any
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.runtime import load
-from mobileseg.files import shipped, write_json
+from mobileseg.files import write_json
 from mobileseg.graph.ir import Graph
-from mobileseg.graph.memory import lower_bound
-from mobileseg.latency.price import price
-from mobileseg.latency.profile import DeviceProfile
 from mobileseg.nets.module import Net, build
-from mobileseg.nets.pretrained import load_encoder
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_runs, ladder_folder
-from mobileseg.slim.inherit import Inherited, inherit
+from mobileseg.slim.inherit import Inherited
 from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import Split, pairs, split_note
-from mobileseg.workflow.advise import saves_no_time
-from mobileseg.workflow.consumer import file_size
-from mobileseg.workflow.device import device
 from mobileseg.workflow.export import Exported, ExportOptions, export_net
-from mobileseg.workflow.forms import FOR_FLOAT, FOR_INT8, Forms, choose
+from mobileseg.workflow.facts import facts
+from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
 from mobileseg.workflow.network import (
-    as_int8,
     file_predict,
     plain_graph,
     with_weights,
@@ -44,8 +37,6 @@ from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
 from mobileseg.workflow.structure import keep_graphs
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mobileseg.train.metrics import Scores
 
 Say = Callable[[str], None]
@@ -70,65 +61,12 @@ def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     states = {rung.step.name: net.state_dict() for rung, net in zip(rungs, nets, strict=True)}
     for rung, row in zip(rungs, rows, strict=True):
         # Of hollow weights the shares are right; the values are not there.
-        parent = _parent(rung, rungs)
+        parent = parent_of(rung, rungs)
         above = states[parent.step.name] if parent is not None else {}
-        row["inherited_share"] = _from(recipe, parent, above, rung, states[rung.step.name]).share
+        row["inherited_share"] = inherit_from(
+            recipe, parent, above, rung, states[rung.step.name]
+        ).share
     return rows
-
-
-def facts(
-    rungs: Sequence[Rung], graphs: Iterable[Graph], devices: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return counts, file sizes and estimated times of each rung, and the empty promises.
-
-    `graphs`: each rung's plain float graph; its weights do not matter. Times are those of the file
-    that is exported for a device, sizes those of the file for no certain one.
-    """
-    rows: list[dict[str, Any]] = []
-    profiles = [device(name) for name in devices]
-    for rung, plain in zip(rungs, graphs, strict=True):
-        graph, int8 = _formed(plain, FOR_FLOAT), _formed(plain, FOR_INT8)
-        row = {
-            "step": rung.name,
-            "parent": rung.parent,
-            "image_size": list(rung.spec.image_size),
-            "params": rung.spec.params,
-            "macs": rung.spec.macs,
-            "float32_bytes": file_size(graph, rung.run.name, rung.labels),
-            "int8_bytes": file_size(int8, rung.run.name, rung.labels),
-            "live_bytes": {"float32": lower_bound(graph), "int8": lower_bound(int8)},
-            "estimated_ms": {
-                profile.name: _estimates(plain, profile, name)
-                for name, profile in zip(devices, profiles, strict=True)
-            },
-        }
-        parent = next((r for r in rows if r["step"] == rung.parent), None)
-        row["saves_no_time"] = parent is not None and _empty_promise(row, parent, profiles[0].name)
-        rows.append(row)
-    return rows
-
-
-def _formed(plain: Graph, forms: Forms) -> Graph:
-    graph = choose(plain, forms)(plain)
-    return as_int8(graph) if forms.int8 else graph
-
-
-def _estimates(plain: Graph, profile: DeviceProfile, name: str) -> dict[str, Any]:
-    priced = {"float32": price(_formed(plain, Forms(False, devices=(name,))), profile)}
-    if profile.int8 is not None:
-        priced["int8"] = price(_formed(plain, Forms(True, devices=(name,))), profile)
-    return {
-        name: {"ms": each.ms, "low_ms": each.low_ms, "high_ms": each.high_ms}
-        for name, each in priced.items()
-    }
-
-
-def _empty_promise(row: Mapping[str, Any], parent: Mapping[str, Any], judge: str) -> bool:
-    def ms(of: Mapping[str, Any]) -> float:
-        estimates = of["estimated_ms"][judge]
-        return float(estimates.get("int8", estimates["float32"])["ms"])
-
-    return saves_no_time(row["macs"], parent["macs"], ms(row), ms(parent))
 
 
 def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
@@ -257,7 +195,7 @@ def _climb(
     if done:
         say(f"{name}: done before, kept")
         return done
-    inherited = _inherited(recipe, rung, rungs)
+    inherited = inherited_weights(recipe, rung, rungs)
     report: dict[str, Any] = {
         **counts,
         "recipe_digest": recipe.digest(),
@@ -300,47 +238,6 @@ def _data_key(recipe: Recipe) -> str:
         for file in (pair.image, pair.mask)
     ]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
-
-
-def _inherited(recipe: Recipe, rung: Rung, rungs: list[Rung]) -> Inherited:
-    """Return the rung's weights before its training, by way of its parent's."""
-    fresh = build(rung.spec, recipe.seed).state_dict()
-    parent = _parent(rung, rungs)
-    state: Mapping[str, Tensor] = {}
-    if parent is not None:
-        trained = parent.run.trained
-        state = parent.run.load_weights() if trained else _inherited(recipe, parent, rungs).state
-    return _from(recipe, parent, state, rung, fresh)
-
-
-def _parent(rung: Rung, rungs: list[Rung]) -> Rung | None:
-    return next((r for r in rungs if r.step.name == rung.parent), None)
-
-
-def _from(
-    recipe: Recipe,
-    parent: Rung | None,
-    state: Mapping[str, Tensor],
-    rung: Rung,
-    fresh: dict[str, Tensor],
-) -> Inherited:
-    """Return the fresh weights with what fits of the parent's state, or else of the encoder's."""
-    if parent is not None:
-        return inherit(parent.spec, state, rung.spec, fresh)
-    if recipe.weights is not None:
-        encoder = load_encoder(weights_path(recipe.weights))
-        return inherit(encoder.spec, encoder.state, rung.spec, fresh)
-    return Inherited(fresh, 0.0, tuple(block.name for block in rung.spec.blocks))
-
-
-def weights_path(name: str) -> Path:
-    """Return the file of shipped weights by name, or the path itself."""
-    if name.endswith(".safetensors"):
-        return Path(name)
-    known = {path.stem: path for path in sorted(shipped("assets", "weights").glob("*.safetensors"))}
-    if name not in known:
-        raise unknown("weights", "shipped weights file", name, known)
-    return known[name]
 
 
 def _train(
