@@ -186,14 +186,6 @@ def export(
 
     Example: mobileseg export portrait/final --int8 --explain --plot pictures
     """
-    from mobileseg.report.int8 import verdict_line, verdict_tables
-    from mobileseg.report.ladder import exports_table, forms_tables
-    from mobileseg.report.memory import explain_tables
-    from mobileseg.runs import find_run
-    from mobileseg.workflow.consumer import default_output
-    from mobileseg.workflow.export import ExportOptions
-    from mobileseg.workflow.export import export as run_export
-
     if int8 and precision not in {None, "int8"}:
         raise typer.BadParameter(f"--int8 and --precision {precision}; give one of them")
     chosen = "int8" if int8 else precision or "float32"
@@ -207,8 +199,20 @@ def export(
     if chosen != "int8" and changes:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise typer.BadParameter(f"{flags}: of int8 files; this one is {chosen}")
+    if device and rewrite != "auto":
+        raise typer.BadParameter(
+            f"--device chooses forms by price, --rewrite {rewrite} names them; leave one out"
+        )
     if memory_plan and form == "onnx":
         raise typer.BadParameter("--memory-plan: is of .tflite files; leave it out")
+    from mobileseg.report.int8 import verdict_line, verdict_tables
+    from mobileseg.report.ladder import exports_table, forms_tables
+    from mobileseg.report.memory import explain_tables
+    from mobileseg.runs import find_run
+    from mobileseg.workflow.consumer import default_output
+    from mobileseg.workflow.export import ExportOptions
+    from mobileseg.workflow.export import export as run_export
+
     options = ExportOptions(
         precision=chosen,
         formats=("tflite", "onnx") if form == "both" else (form,),
@@ -241,12 +245,7 @@ def export(
     if verdict and made.verdict:
         say(verdict_line(verdict))
         made.verdict.require(found.name)
-    # A folder may lie outside of --runs.
-    same = run if Path(run).is_dir() else found.name
-    words = ["latency", same, *(["--int8"] if chosen == "int8" else []), "--measure"]
-    if runs != RUNS:
-        words += ["--runs", str(runs)]
-    say(f"next: mobileseg {shlex.join(words)}")
+    say(f"next: mobileseg latency {shlex.quote(str(made.files[0].path))} --measure")
 
 
 @app.command()

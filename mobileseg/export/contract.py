@@ -104,16 +104,24 @@ class Contract:
         ]
 
 
-def contract_of(graph: Graph, title: str, labels: Sequence[str], form: Form = "tflite") -> Contract:
+def contract_of(
+    graph: Graph,
+    title: str,
+    labels: Sequence[str],
+    form: Form = "tflite",
+    meaning: Meaning | None = None,
+) -> Contract:
     """Return what the file of the graph called `title` asks of its user.
 
+    meaning: what its output was asked to say, which a rewritten last operator no longer shows (the
+    softmax of two classes is a sigmoid); by default what the last operator makes.
     Raises MobilesegError for a class whose name is no line of text: it goes into lists and code.
     """
     for label in labels:
         if not label.isprintable() or not label.strip():
             raise MobilesegError(f"class {label!r}: is no line of text; rename it")
     given, made = graph[graph.inputs[0]], graph[graph.outputs[0]]
-    meaning = _meaning(graph)
+    meaning = meaning or _meaning(graph)
     how, low, high = _PIXELS[given.dtype]
     order = "channels last" if form == "tflite" else "channels first"
     image = Face(

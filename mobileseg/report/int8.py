@@ -95,7 +95,7 @@ def _trials(done: Facts) -> Table:
 
 
 def _sensitivity(rows: Sequence[Facts]) -> Table:
-    title = "One layer in int8, all others in float; the worst first"
+    title = "One layer in int8, before its rounding and bias are mended; the worst first"
     table = Table(title=title, title_justify="left")
     for name in ("layer", "kind"):
         table.add_column(name, no_wrap=True)
@@ -108,8 +108,8 @@ def _sensitivity(rows: Sequence[Facts]) -> Table:
 
 
 def _kept(done: Facts) -> Table:
-    layers = done["quantize"]["keep_float"]
-    table = Table(title=f"{len(layers)} layers in float: {', '.join(layers)}", title_justify="left")
+    layers = ", ".join(done["quantize"]["keep_float"])
+    table = Table(title=f"Kept in float: {layers}", title_justify="left")
     table.add_column("where")
     for name in ("all int8, ms", "with these, ms", "difference"):
         table.add_column(name, justify="right")

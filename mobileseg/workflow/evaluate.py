@@ -11,6 +11,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import load
+from mobileseg.files import read_json
 from mobileseg.graph.ir import Graph
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
@@ -20,7 +21,6 @@ from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import (
     FORMATS,
-    PRECISIONS,
     ExportOptions,
     export_stem,
 )
@@ -103,9 +103,17 @@ def _exported_graph(run: Run, recipe: Recipe, graph: Graph, files: Sequence[Path
 
 
 def _exports(run: Run) -> list[Path]:
-    """The files with logits; their names end in the precision."""
-    stems = [f"*-{precision}.{kind}" for precision in PRECISIONS for kind in FORMATS]
-    return [path for stem in stems for path in run.export_folder.glob(stem)]
+    """The files with logits, as what stands beside each says."""
+    files = [path for kind in FORMATS for path in sorted(run.export_folder.glob(f"*.{kind}"))]
+    return [path for path in files if _gives_logits(path)]
+
+
+def _gives_logits(path: Path) -> bool:
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return True
+    wished, *_ = read_json(beside)
+    return bool(wished.get("output") == "logits")
 
 
 def _side_by_side(executors: list[tuple[str, Predict]], evalset: EvalSet) -> list[Evaluated]:

@@ -52,7 +52,6 @@ Precision: TypeAlias = Literal["float32", "float16", "int8"]
 Format: TypeAlias = Literal["tflite", "onnx"]
 Say: TypeAlias = Callable[[str], None]
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 # The graph is the network with batch norm folded: what folding rounds differently must stay here.
@@ -203,7 +202,7 @@ def _export(
     written = []
     for kind in options.formats:
         path = folder / f"{stem}.{kind}"
-        contract = contract_of(graph, run.name, recipe.data.classes, kind)
+        contract = contract_of(graph, run.name, recipe.data.classes, kind, options.output)
         write_atomic(path, segmenter_file(graph, contract, options.memory_plan))
         check = check_file(path, graph, shown)
         snippets = write_snippets(path, contract, options.target)

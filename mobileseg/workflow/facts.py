@@ -22,8 +22,8 @@ def facts(
 ) -> list[dict[str, Any]]:
     """Return counts, file sizes and estimated times of each rung, and the empty promises.
 
-    `graphs`: each rung's plain float graph; its weights do not matter. Times are those of the file
-    that is exported for a device, sizes those of the file for no certain one.
+    `graphs`: each rung's plain float graph; its weights do not matter. Times and sizes are those of
+    the files that `export` writes.
     """
     rows: list[dict[str, Any]] = []
     profiles = [device(name) for name in devices]
@@ -38,10 +38,7 @@ def facts(
             "float32_bytes": file_size(graph, rung.run.name, rung.labels),
             "int8_bytes": file_size(int8, rung.run.name, rung.labels),
             "live_bytes": {"float32": lower_bound(graph), "int8": lower_bound(int8)},
-            "estimated_ms": {
-                profile.name: _estimates(plain, profile, name)
-                for name, profile in zip(devices, profiles, strict=True)
-            },
+            "estimated_ms": {each.name: _estimates(graph, int8, each) for each in profiles},
         }
         parent = next((r for r in rows if r["step"] == rung.parent), None)
         row["saves_no_time"] = parent is not None and _empty_promise(row, parent, profiles[0].name)
@@ -54,10 +51,10 @@ def _formed(plain: Graph, forms: Forms) -> Graph:
     return as_int8(graph) if forms.int8 else graph
 
 
-def _estimates(plain: Graph, profile: DeviceProfile, name: str) -> dict[str, Any]:
-    priced = {"float32": price(_formed(plain, Forms(False, devices=(name,))), profile)}
+def _estimates(graph: Graph, int8: Graph, profile: DeviceProfile) -> dict[str, Any]:
+    priced = {"float32": price(graph, profile)}
     if profile.int8 is not None:
-        priced["int8"] = price(_formed(plain, Forms(True, devices=(name,))), profile)
+        priced["int8"] = price(int8, profile)
     return {
         name: {"ms": each.ms, "low_ms": each.low_ms, "high_ms": each.high_ms}
         for name, each in priced.items()

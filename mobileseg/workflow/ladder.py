@@ -92,7 +92,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         # What is counted and priced now goes before what a kept step said when it was made.
         row.update({**report, **row})
         if rung in chosen and rung.run.trained:
-            keep_graphs(rung.run, rung.spec, recipe.devices)
+            keep_graphs(rung.run, rung.spec)
             row.update(_trained_on(recipe, rung, options, say))
     _compare(rows)
     last = chosen[-1]

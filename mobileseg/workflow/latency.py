@@ -76,30 +76,28 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     name, recipe, spec, run = _network(given, options.step, runs)
     chosen = options.devices or recipe.devices
     profiles_ = [device(each, options.threads) for each in chosen]
-    # A measurement stands beside every device's rows: then all are of the first one's file.
-    forms = [_forms(options, chosen[0] if options.measure else each) for each in chosen]
+    # The form is that of the exported file, whatever the device: what is told is what is shipped.
+    forms = Forms(options.precision == "int8", options.rewrite)
     trained = _trained(run, options) if run is not None else None
     if trained is not None:
-        graphs = [trained] * len(forms)
+        graph = trained
     else:
-        graphs = [spec_graph(spec, f) if run is None else run_graph(run, spec, f) for f in forms]
+        graph = spec_graph(spec, forms) if run is None else run_graph(run, spec, forms)
     result: dict[str, Any] = {
         "network": name,
         "precision": options.precision,
         "image_size": list(spec.image_size),
-        "macs": spec.macs,
+        "macs": graph.total_macs,
         "params": spec.params,
-        "live_bytes": lower_bound(graphs[0]),
+        "live_bytes": lower_bound(graph),
         "notes": [] if trained is None else [_AS_TRAINED],
     }
-    result["devices"] = [
-        _priced(graph, name, each, options) for graph, each in zip(graphs, profiles_, strict=True)
-    ]
+    result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
     if options.advise:
-        for found, profile, form in zip(result["devices"], profiles_, forms, strict=True):
-            found["advice"] = _advised(spec, profile, form, options)
+        for found, profile in zip(result["devices"], profiles_, strict=True):
+            found["advice"] = _advised(spec, profile, forms, options)
     if options.measure:
-        result["measured"] = _measured(graphs[0], options)
+        result["measured"] = _measured(graph, options)
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
@@ -180,11 +178,6 @@ def _priced(
         written = plot(pricing, options.precision, title, options.plot, stem)
         found["pictures"] = [str(path) for path in written]
     return found
-
-
-def _forms(options: LatencyOptions, name: str) -> Forms:
-    """The form of the file that is exported for a device."""
-    return Forms(options.precision == "int8", options.rewrite, (name,))
 
 
 def _advised(

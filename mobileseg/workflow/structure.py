@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from mobileseg import __version__
@@ -39,11 +38,10 @@ def run_graph(run: Run, spec: NetSpec, forms: Forms) -> Graph:
         return graph
 
 
-def keep_graphs(run: Run, spec: NetSpec, devices: Sequence[str]) -> None:
+def keep_graphs(run: Run, spec: NetSpec) -> None:
     """Write what `mobileseg latency RUN` reads, so that it need not import torch."""
-    for name in devices:
-        for int8 in (False, True):
-            run_graph(run, spec, Forms(int8, devices=(name,)))
+    for int8 in (False, True):
+        run_graph(run, spec, Forms(int8))
 
 
 def _source(spec: NetSpec, forms: Forms) -> str:

@@ -112,7 +112,7 @@ def test_trained_runs_need_no_torch(int8: bool, trained: Place) -> None:
 
 
 def test_a_damaged_or_old_graph_is_built_again(copy: Place, call: Call) -> None:
-    path = copy.step("skips") / "latency" / "float32-for_pixel4.graph.safetensors"
+    path = copy.step("skips") / "latency" / "float32.graph.safetensors"
     words = ["latency", "tiny/skips", "--runs", copy.runs, "--json"]
     before, kept = call(*words).json(), path.read_bytes()
     for damage in (b"", kept[:100]):
