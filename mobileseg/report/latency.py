@@ -242,6 +242,9 @@ def devices_table(rows: Sequence[Facts]) -> Table:
 def _fit_error(fit: Facts | None) -> str:
     if fit is None:
         return "-"
+    if fit["basis"] == "transferred":
+        # The error is that of the device it stands on; the band is this one's.
+        return f"transferred, band / and * {fit['band_factor']:.2f}"
     return f"{fit['basis']}, median error {fit['median_error_percent']:.1f} %"
 
 

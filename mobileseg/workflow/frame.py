@@ -7,6 +7,8 @@ band. How the frame reaches memory and how the mask is drawn is not in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import exp, log
 from typing import Any
 
 from mobileseg.errors import MobilesegError
@@ -39,8 +41,7 @@ def whole_frame(
     parts = [*_before(graph, frame, pixel), *_after(graph, frame)]
     rows = [price(part, profile, half) for part in parts]
     around = tuple(row for each in rows for row in each.rows)
-    factor = max([pricing.factor, *(each.factor for each in rows)])
-    together = Pricing((*pricing.rows, *around), profile, factor)
+    together = Pricing((*pricing.rows, *around), profile, _factor([pricing, *rows]))
     return {
         "size": list(frame),
         "rows": [
@@ -60,6 +61,12 @@ def whole_frame(
         "high_ms": together.high_ms,
         "coverage": together.coverage(),
     }
+
+
+def _factor(parts: Sequence[Pricing]) -> float:
+    """Return the band's factor of a sum: each part's, by its share of the time."""
+    total = sum(part.ms for part in parts)
+    return exp(sum(part.ms / total * log(part.factor) for part in parts))
 
 
 def _before(graph: Graph, frame: tuple[int, int], pixel: DType) -> list[Graph]:

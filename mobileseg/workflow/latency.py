@@ -75,7 +75,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
         raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
     name, recipe, spec, run = _network(given, options.step, runs)
     chosen = options.devices or recipe.devices
-    profiles_ = [device(each, options.threads) for each in chosen]
+    profiles_ = [_profile(each, options) for each in chosen]
     # The form is that of the exported file, whatever the device: what is told is what is shipped.
     forms = Forms(options.precision == "int8", options.rewrite)
     trained = _trained(run, options) if run is not None else None
@@ -101,6 +101,17 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     if run is not None:
         write_json(run.latency_folder / f"{result['precision']}.json", result)
     return result
+
+
+def _profile(name: str, options: LatencyOptions) -> DeviceProfile:
+    """Return the device's profile for that many threads; for a measurement any number will do, and
+    the estimate beside it says its own."""
+    try:
+        return device(name, options.threads)
+    except MobilesegError:
+        if not options.measure:
+            raise
+        return device(name)
 
 
 def _trained(run: Run, options: LatencyOptions) -> Graph | None:
@@ -137,9 +148,7 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
     }
     chosen = options.devices or Recipe.devices
     result["devices"] = [
-        _priced(
-            graph, path.name, device(each, options.threads), replace(options, precision=precision)
-        )
+        _priced(graph, path.name, _profile(each, options), replace(options, precision=precision))
         for each in chosen
     ]
     if options.measure:

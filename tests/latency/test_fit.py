@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
-from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, TRANSFERS, start
+from mobileseg.latency.devices import DEVICES, RELATIONS, STARTS, THREADED, TRANSFERS, start
 from mobileseg.latency.error import band_log, fit_error, inside, layer_band, macs_only
 from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
 from mobileseg.latency.facts import read_facts
@@ -260,7 +260,7 @@ def test_facts_name_their_source_and_stay_small() -> None:
 
 def test_shipped_profiles_keep_their_promises() -> None:
     shipped = profiles(ASSETS / "devices")
-    assert {one.name for one in (*DEVICES, *TRANSFERS)} <= shipped.keys()
+    assert {one.name for one in (*DEVICES, *TRANSFERS, *THREADED)} <= shipped.keys()
     for path in shipped.values():
         profile = load_profile(path)
         for _, table in precisions(profile):
@@ -289,7 +289,7 @@ def test_shipped_profiles_are_what_the_command_writes(tmp_path: Path) -> None:
     said: list[str] = []
     written = fit_devices(ASSETS / "latency", tmp_path, said.append)
     assert [path.name for path in written[:-1]] == [
-        f"{one.name}.toml" for one in (*DEVICES, *TRANSFERS)
+        f"{one.name}.toml" for one in (*DEVICES, *TRANSFERS, *THREADED)
     ]
     assert len(said) > 2 * len(DEVICES)
     table = written[-1].read_text(encoding="utf-8")
