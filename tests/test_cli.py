@@ -82,6 +82,7 @@ def test_completion_for_the_shell() -> None:
         (["export", "nothing", "--precision", "int4"], 2, "int4"),
         (["check", "no.tflite"], 1, "there is no such file"),
         (["latency", "portrait.toml"], 1, "there is no such file"),
+        (["latency", "portait"], 1, "did you mean 'portrait'"),
         (["latency", "recipes/portrait.toml", "--device", "pixel44"], 1, "did you mean 'pixel4'"),
         (["compare", "nothing"], 1, "is no run"),
         (["recipes", "validate", "nothing"], 1, "shipped recipe"),

@@ -203,13 +203,17 @@ def _advised(
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:
     """Return the name, recipe and network that a person means, and the run if it is one."""
-    if given.endswith(".toml") or (given in shipped_recipes() and not (runs / given).exists()):
+    made = runs / given / step if step else runs / given
+    if given.endswith(".toml") or (given in shipped_recipes() and not made.exists()):
         recipe = read_recipe(given)
         rungs = {rung.step.name: rung for rung in plan(recipe, runs)}
         chosen = step or recipe.step[-1].name
         if chosen not in rungs:
             raise unknown("--step", "step", chosen, rungs)
         return f"{recipe.name}/{chosen}", recipe, rungs[chosen].spec, None
+    if "/" not in given and not made.exists() and not Path(given).exists():
+        known = {*shipped_recipes(), *(folder.name for folder in runs.glob("*/"))}
+        raise unknown("latency", "run or recipe", given, known)
     run = find_run(f"{given}/{step}" if step else given, runs)
     return run.name, run.recipe(), run.spec(), run
 
