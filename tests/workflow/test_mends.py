@@ -168,7 +168,6 @@ def test_contradictions_are_usage_errors(words: list[str], named: str, call: Cal
     assert named in said.err
 
 
-def test_what_comes_next_names_the_runs(trained: Place, call: Call, tmp_path: Path) -> None:
+def test_what_comes_next_times_the_written_file(trained: Place, call: Call, tmp_path: Path) -> None:
     said = call("export", "tiny", "--precision", "int8", "--runs", trained.runs, "--out", tmp_path)
-    runs = trained.runs
-    assert f"next: mobileseg latency tiny/skips --int8 --measure --runs {runs}" in said.err
+    assert f"next: mobileseg latency {tmp_path / 'tiny-skips-int8.tflite'} --measure" in said.err
