@@ -34,7 +34,8 @@ tests/test_architecture.py holds it:
   latency/      device profiles, price per operator, fit, measurement
   nets/         a network as data (NetSpec) and the module it builds
   graph/        a network as a machine runs it: operators, passes, execution; knows no file format
-  validate.py   plain data to dataclasses; files.py: whole files or none
+  validate.py   plain data to dataclasses; files.py: whole files or none;
+                figure.py: pictures of figures
   errors.py     the errors that a person sees
 ```
 """

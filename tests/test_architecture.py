@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"recipe"}),
     frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),
     frozenset({"nets", "graph"}),
-    frozenset({"validate", "files"}),
+    frozenset({"validate", "files", "figure"}),
     frozenset({"errors"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

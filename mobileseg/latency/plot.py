@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mobileseg.errors import MobilesegError
+from mobileseg.figure import COLOURS, OTHER, drawing
 from mobileseg.latency.profile import Coefficients, Precision
 from mobileseg.latency.table import Pricing, Row
 
 # Beyond this many bars nobody reads them, nor shorter ones; the rest is summed up in one.
 _BARS = 40
 _LEAST_SHARE = 0.005
-_WIDTH, _BAR_HEIGHT, _DPI = 9.0, 0.24, 130
-# Colours that stay apart for colour-blind eyes (Okabe and Ito 2008), in order of time spent.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-_OTHER = "#999999"
+_WIDTH, _BAR_HEIGHT = 9.0, 0.24
 
 
 def plot(pricing: Pricing, precision: Precision, title: str, folder: Path, stem: str) -> list[Path]:
@@ -23,33 +20,20 @@ def plot(pricing: Pricing, precision: Precision, title: str, folder: Path, stem:
 
     Raises MobilesegError where matplotlib is missing.
     """
-    try:
-        import matplotlib as mpl  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise MobilesegError(
-            "--plot: matplotlib is not installed; pip install 'mobileseg[plot]'"
-        ) from None
-    folder.mkdir(parents=True, exist_ok=True)
     colours = _colours(pricing)
-    # Text is not an equation: a layer may be named a_b.
-    with mpl.rc_context({"text.parse_math": False, "font.size": 8}):
-        written = []
-        for name, draw in (("layers", _layers), ("roofline", _roofline)):
-            figure = Figure(dpi=_DPI, layout="constrained")
+    written = []
+    for name, draw in (("layers", _layers), ("roofline", _roofline)):
+        path = folder / f"{stem}-{name}.png"
+        with drawing(path) as figure:
             draw(figure, pricing, precision, title, colours)
-            path = folder / f"{stem}-{name}.png"
-            figure.savefig(path, metadata={"Software": None})
-            written.append(path)
+        written.append(path)
     return written
 
 
 def _colours(pricing: Pricing) -> dict[str, str]:
     """A colour per kernel; the least important ones share grey."""
     kernels = [kind.kernel for kind in pricing.by_kind() if kind.ms]
-    return {
-        kernel: _COLOURS[i] if i < len(_COLOURS) else _OTHER for i, kernel in enumerate(kernels)
-    }
+    return {kernel: COLOURS[i] if i < len(COLOURS) else OTHER for i, kernel in enumerate(kernels)}
 
 
 def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, colours: Any) -> None:
@@ -68,7 +52,7 @@ def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, co
         axes.errorbar(row.ms, at, xerr=reach, color="#333333", linewidth=0.8, capsize=1.5)
     names = [f"{row.layer}  {row.index}" for row in rows]
     if rest:
-        axes.barh(len(rows), rest, color="white", edgecolor=_OTHER, height=0.75)
+        axes.barh(len(rows), rest, color="white", edgecolor=OTHER, height=0.75)
         names.append(f"{sum(bool(row.ms) for row in pricing.rows) - len(rows)} others together")
     axes.set_yticks(range(count), names)
     axes.set_ylim(count - 0.4, -0.6)
@@ -95,10 +79,10 @@ def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
     named = [
         Patch(color=colours[kind.kernel], label=f"{kind.kernel} {100 * kind.share:.0f} %")
         for kind in pricing.by_kind()
-        if kind.share >= _LEAST_SHARE and colours.get(kind.kernel, _OTHER) != _OTHER
+        if kind.share >= _LEAST_SHARE and colours.get(kind.kernel, OTHER) != OTHER
     ]
-    if _OTHER in colours.values():
-        named.append(Patch(color=_OTHER, label="other"))
+    if OTHER in colours.values():
+        named.append(Patch(color=OTHER, label="other"))
     axes.legend(handles=named, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
 
 

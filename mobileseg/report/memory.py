@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mobileseg.errors import MobilesegError
+from mobileseg.figure import COLOURS, OTHER, drawing
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import live_bytes, live_ranges, lower_bound, plan
 from mobileseg.report.cells import Facts
@@ -86,9 +86,6 @@ def _memory(memory: Facts) -> Table:
     return table
 
 
-# Colours that stay apart for colour-blind eyes (Okabe and Ito 2008).
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-_OTHER = "#999999"
 # Shares of the picture's width and height that a name needs.
 _LONG, _THICK = 0.1, 0.035
 
@@ -98,19 +95,8 @@ def memory_picture(graph: Graph, title: str, path: Path) -> Path:
 
     Raises MobilesegError where matplotlib is missing.
     """
-    try:
-        import matplotlib as mpl  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise MobilesegError(
-            "--plot: matplotlib is not installed; pip install 'mobileseg[plot]'"
-        ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Text is not an equation: a layer may be named a_b.
-    with mpl.rc_context({"text.parse_math": False, "font.size": 8}):
-        figure = Figure(figsize=(11.0, 5.5), dpi=130, layout="constrained")
+    with drawing(path, (11.0, 5.5)) as figure:
         _draw(figure, graph, title)
-        figure.savefig(path, metadata={"Software": None})
     return path
 
 
@@ -124,7 +110,7 @@ def _draw(figure: Any, graph: Graph, title: str) -> None:
         name = buffer.tensors[0]
         at, wide = made.offsets[name] / _KB, buffer.last + 1 - buffer.first
         high = buffer.nbytes / _KB
-        colour = colours.get(_kind(graph, name), _OTHER)
+        colour = colours.get(_kind(graph, name), OTHER)
         box = Rectangle((buffer.first, at), wide, high, facecolor=colour, edgecolor="white")
         axes.add_patch(box)
         angle = _angle(wide / count, high * _KB / made.nbytes)
@@ -167,4 +153,4 @@ def _kinds(graph: Graph) -> dict[str, str]:
         kind = _kind(graph, buffer.tensors[0])
         made[kind] = made.get(kind, 0) + buffer.nbytes
     kinds: Sequence[str] = sorted(made, key=lambda kind: -made[kind])
-    return dict(zip(kinds, _COLOURS, strict=False))
+    return dict(zip(kinds, COLOURS, strict=False))

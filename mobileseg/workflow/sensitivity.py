@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ _BLAMED = 3
 # Noise is an average over thousands of pixels of each picture: a few of them tell the layers apart.
 _TRIAL_IMAGES = 8
 
-Progress = Callable[[int, int], None]
 Logits = NDArray[np.float32]
 
 
@@ -59,15 +58,13 @@ def layers(graph: Graph) -> list[str]:
     return list(dict.fromkeys(node.layer for node in graph.nodes))
 
 
-def sensitivity(
-    made: Quantized, judge: Judge, progress: Progress = lambda *_: None
-) -> list[LayerError]:
+def sensitivity(made: Quantized, judge: Judge) -> list[LayerError]:
     """Return the error of each layer alone, in running order, on the judge's pictures."""
     every = layers(made.source)
     given: list[Logits] = []
     _judged(made, every, judge, given)
     expected, errors = np.concatenate(given), []
-    for number, layer in enumerate(every, 1):
+    for layer in every:
         kept = [name for name in every if name != layer]
         logits: list[Logits] = []
         drop, disagreement = _judged(made, kept, judge, logits)
@@ -76,7 +73,6 @@ def sensitivity(
             layer, _kind(made.source, layer), sqnr_db(expected, noise), drop, disagreement
         )
         errors.append(error)
-        progress(number, len(every))
     return errors
 
 
