@@ -18,6 +18,7 @@ Byte: TypeAlias = Annotated[int, Ge(0), Le(255)]
 Zoom: TypeAlias = Annotated[float, Gt(0), Le(100)]
 Colour: TypeAlias = tuple[Byte, Byte, Byte]
 Positive: TypeAlias = Annotated[float, Gt(0)]
+Source: TypeAlias = Path | Annotated[tuple[Path, ...], Len(1)]
 # Upper bounds are where a typing mistake is likelier than a wish.
 Epochs: TypeAlias = Annotated[int, Gt(0), Le(100_000)]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**63)]  # what every random generator takes
@@ -27,16 +28,16 @@ Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**63)]  # what every random generato
 class DataConfig(Table):
     """Where images and masks are and how a mask file is read.
 
-    `train`, `val`, `test` are paths relative to `root`, each one of
+    `train`, `val`, `test` are paths relative to `root`, or lists of such, each one of
     - a list file with `image mask` per line (space or tab), relative to the list or to `root`;
     - a folder with `images/` and `masks/`, paired by file name;
     - CamVid's layout: a folder `train` of images beside a folder `trainannot` of masks.
     """
 
     root: Path = Path()
-    train: Path = Path("train.txt")
-    val: Path | None = None  # absent: a seeded `val_share` of train is held out
-    test: Path | None = None
+    train: Source = Path("train.txt")
+    val: Source | None = None  # absent: a seeded `val_share` of train is held out
+    test: Source | None = None
     classes: Annotated[tuple[str, ...], Len(2, 255)] = ("background", "person")
     masks: Literal["index", "binary", "colour"] = "index"
     # index: the grey value or palette index is the class number, `ignore` is ignored
@@ -87,6 +88,7 @@ class AugmentConfig(Table):
     gamma: Annotated[float, Ge(0), Le(10)] = 0.3  # exponent 1/(1 + x) to 1 + x
     blur: Share = 0.15  # chance; 5x5 binomial, random strength
     noise: Share = 0.03  # largest deviation, of the full range; a quarter of the pictures
+    paste: Share = 0.0  # chance that what is not class 0 moves into another picture of the batch
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mobileseg.errors import MobilesegError
-from mobileseg.train.config import DataConfig
+from mobileseg.train.config import DataConfig, Source
 from mobileseg.train.pictures import IMAGES
 
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -41,7 +41,7 @@ def pairs(config: DataConfig, split: Split) -> tuple[Pair, ...]:
     every = _read(config.root, config.train, "train")
     if len(every) < 2:
         raise MobilesegError(
-            f"{config.root / config.train}: one pair cannot be split; set data.val"
+            f"{config.root / listed(config.train)}: one pair cannot be split; set data.val"
         )
     count = min(len(every) - 1, max(1, round(len(every) * config.val_share)))
     order = np.random.default_rng(config.split_seed).permutation(len(every))
@@ -52,9 +52,14 @@ def pairs(config: DataConfig, split: Split) -> tuple[Pair, ...]:
 def split_note(config: DataConfig) -> str:
     """Return one line that says what `val` is, for logs and reports."""
     if config.val is not None:
-        return f"val is {config.val}"
+        return f"val is {listed(config.val)}"
     share, seed = f"{100 * config.val_share:g} %", config.split_seed
-    return f"data.val is not set: val is {share} of {config.train}, drawn with seed {seed}"
+    return f"data.val is not set: val is {share} of {listed(config.train)}, drawn with seed {seed}"
+
+
+def listed(source: Source) -> str:
+    """Return the paths of a split as people read them."""
+    return str(source) if isinstance(source, Path) else ", ".join(map(str, source))
 
 
 def several(where: str, problems: Sequence[str], total: int) -> MobilesegError:
@@ -67,7 +72,12 @@ def several(where: str, problems: Sequence[str], total: int) -> MobilesegError:
     return MobilesegError(f"{where}: {len(problems)} of {total} are wrong:{lines}{rest}")
 
 
-def _read(root: Path, path: Path, split: str) -> tuple[Pair, ...]:
+def _read(root: Path, sources: Source, split: str) -> tuple[Pair, ...]:
+    paths = (sources,) if isinstance(sources, Path) else sources
+    return tuple(pair for path in paths for pair in _read_one(root, path, split))
+
+
+def _read_one(root: Path, path: Path, split: str) -> tuple[Pair, ...]:
     source = root / path
     if source.is_file():
         found = _from_list(source, root)

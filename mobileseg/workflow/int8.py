@@ -21,7 +21,7 @@ from mobileseg.reading.saved import load_graph, save_graph
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.data import read_image, resize_image
-from mobileseg.train.pairs import Pair, pairs
+from mobileseg.train.pairs import Pair, listed, pairs
 from mobileseg.validate import parse
 from mobileseg.workflow.network import Pictures
 
@@ -62,8 +62,8 @@ def calibration_pairs(recipe: Recipe, count: int) -> list[Pair]:
     mine = [pair for pair in pairs(recipe.data, "train") if pair.image.resolve() not in held_out]
     if not mine:
         raise MobilesegError(
-            f"{recipe.data.train}: every training picture is also in val or test; calibration "
-            "needs some of its own"
+            f"{listed(recipe.data.train)}: every training picture is also in val or test; "
+            "calibration needs some of its own"
         )
     order = np.random.default_rng(recipe.seed).permutation(len(mine))
     return [mine[i] for i in order[:count]]

@@ -137,6 +137,21 @@ def test_light_changes_pictures_not_masks(name: str) -> None:
     assert x.max() < 1
 
 
+def test_pasted_fronts_stand_before_the_next_picture() -> None:
+    images, masks = batch()
+    masks[0, :3] = IGNORE
+    masks[1, 5:15] = 0
+    x, y = augment(images, masks, (22, 18), replace(OFF, paste=1.0), Generator().manual_seed(2))
+    labels, plain = masks.long(), normalise(images)
+    behind = labels.roll(1, dims=0)
+    assert torch.equal(y, torch.where(labels != 0, labels, behind))
+    inside = F.avg_pool2d((labels != 0).float(), 3, 1, 1, count_include_pad=False)
+    for share, source in ((1, plain), (0, plain.roll(1, dims=0))):
+        sure = (inside == share).unsqueeze(1).expand_as(x)
+        assert sure.any()
+        torch.testing.assert_close(x[sure], source[sure])
+
+
 def test_saturation_keeps_grey_and_brightness() -> None:
     images, masks = batch()
     images[:] = images[..., :1]

@@ -29,6 +29,18 @@ def test_list_folder_and_camvid_find_the_same_pairs(tmp_path: Path) -> None:
     assert camvid[2].mask == tmp_path / "dayannot/p2.png"
 
 
+def test_several_lists_are_one_split(tmp_path: Path) -> None:
+    for folder, count in (("a", 2), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        write_list(tmp_path / folder, count)
+    both = (Path("a/train.txt"), Path("b/train.txt"))
+    config = replace(write_list(tmp_path / "a", 2), root=tmp_path, train=both, val=both)
+    assert [p.image.parent.parent.name for p in pairs(config, "train")] == [*"aabbb"]
+    assert split_note(config) == "val is a/train.txt, b/train.txt"
+    with pytest.raises(MobilesegError, match=r"c\.txt: data\.val is neither"):
+        pairs(replace(config, val=(*both, Path("c.txt"))), "val")
+
+
 def test_original_camvid_mask_names(tmp_path: Path) -> None:
     config = write_list(tmp_path, 3)
     for mask in (tmp_path / "masks").iterdir():
