@@ -17,7 +17,7 @@ import mobileseg
 from mobileseg.export import onnx, tflite_operators
 from mobileseg.graph import execute, execute_int8
 from mobileseg.graph.ops import OPS, TRAINING_OPS, Dequantize, Op, Quantize
-from mobileseg.latency.price import PRICES
+from mobileseg.latency.kernels import PRICES
 from mobileseg.quantize.rules import RULES
 from mobileseg.quantize.ties import TIES
 from tests.op_cases import CASES

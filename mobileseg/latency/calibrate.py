@@ -21,7 +21,7 @@ from mobileseg.latency.design import SINGLE
 from mobileseg.latency.devices import NOTHING, RELATIONS, STARTS
 from mobileseg.latency.error import UNSEEN_FACTOR, fit_error, layer_power, short
 from mobileseg.latency.fit import solved_kernel
-from mobileseg.latency.price import features, folded, touched
+from mobileseg.latency.kernels import features, folded, touched
 from mobileseg.latency.profile import KERNELS, Coefficients, FitError, Kernel
 from mobileseg.latency.solve import (
     OWN,

@@ -1,17 +1,17 @@
 """The one formula that turns an operator's features into milliseconds.
 
-Written for numbers and for arrays alike, so that the fit and the price are the same code.
+Written for columns of operators; the fit and the price are the same code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = TypeVar("Floats", float, NDArray[np.float64])
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def arithmetic_ms(
 
 
 @dataclass(frozen=True)
-class Memory(Generic[Floats]):
+class Memory:
     """What a device's caches and its memory reach.
 
     An operator's bytes miss the caches where they are more than `cache_kb`. Weights miss them, too,
@@ -103,7 +103,7 @@ class Memory(Generic[Floats]):
         return longer
 
 
-def combine_ms(arithmetic: Floats, memory: Floats, overlap: float) -> Floats:
+def combine_ms(arithmetic: Floats, memory: Floats, overlap: Floats | float) -> Floats:
     """Sum (overlap 1) to maximum (overlap infinite) of both, never below either."""
     # Scaled by the larger one, so that no power can overflow.
     larger = np.maximum(np.maximum(arithmetic, memory), 1e-300)
@@ -117,8 +117,8 @@ def operator_ms(
     near: Floats,
     cold: Floats,
     first: Floats,
-    overlap: float,
-    overhead_us: float,
+    overlap: Floats | float,
+    overhead_us: Floats | float,
 ) -> Floats:
     """Time of an operator: its arithmetic beside its bytes, weights from memory, and the start.
 

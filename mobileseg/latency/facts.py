@@ -13,7 +13,7 @@ from mobileseg.graph.ir import Graph
 from mobileseg.latency.cost import Features
 from mobileseg.latency.devices import DEVICES
 from mobileseg.latency.expand import Block, block_graph, network_graph
-from mobileseg.latency.price import features, touched
+from mobileseg.latency.kernels import features, touched
 from mobileseg.latency.profile import Precision
 from mobileseg.latency.solve import Sample
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
-from mobileseg.latency.price import kernel_of
+from mobileseg.latency.kernels import kernel_of
 
 
 @dataclass(frozen=True)

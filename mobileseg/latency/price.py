@@ -7,39 +7,19 @@ never a zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import prod
-from typing import TypeAlias, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from mobileseg.errors import MobilesegError, unknown
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.ops import (
-    TRAINING_OPS,
-    Activation,
-    Add,
-    ArgMax,
-    Concat,
-    Conv2d,
-    ConvTranspose2d,
-    Crop,
-    DepthToSpace,
-    Dequantize,
-    GlobalMean,
-    LeakyRelu,
-    Mul,
-    Neg,
-    Op,
-    Pad,
-    Pool,
-    PRelu,
-    Quantize,
-    Resize,
-    Shape,
-    Softmax,
-)
 from mobileseg.latency.cost import (
     Features,
+    Floats,
     Memory,
     arithmetic_ms,
     filled,
@@ -47,8 +27,8 @@ from mobileseg.latency.cost import (
     first_tile,
     operator_ms,
 )
-from mobileseg.latency.lookup import LOOKUP, ends_lookup, in_lookup
-from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel, Precision
+from mobileseg.latency.kernels import features, folded, touched
+from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel, Precision
 from mobileseg.latency.table import Bound, Pricing, Row
 
 
@@ -58,132 +38,131 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     half: floats are computed and kept at 16 bits, as runtimes do on request.
     Raises MobilesegError for an operator, a type or a precision without a price.
     """
-    between = touched(graph)
-    precisions = [_precision(graph, node, half) for node in graph.nodes]
-    costs = [
-        _cost(graph, profile, node, precision, between)
-        for node, precision in zip(graph.nodes, precisions, strict=True)
-    ]
-    total = sum(cost.ms for cost in costs)
-    rows = (_row(graph, i, node, costs[i], total) for i, node in enumerate(graph.nodes))
-    factors = [profile.coefficients(each).error.factor for each in sorted(set(precisions))]
-    return Pricing(tuple(rows), profile, max(factors, default=1.0))
-
-
-def features(graph: Graph, node: Node, between: float, fuses: Sequence[str] = ()) -> Features:
-    """Return what the node's price depends on; between: `touched(graph)`.
-
-    fuses: of the device; the last operator of a chain that becomes a table is that table.
-    Raises MobilesegError for an unpriced operator.
-    """
-    work = _work(graph, node)
-    macs = graph.macs(node)
-    weights = sum(graph[name].nbytes for name in set(node.inputs) if graph[name].data is not None)
-    return Features(
-        kernel=LOOKUP if "lookup" in fuses and ends_lookup(graph, node) else work.kernel,
-        work=float(macs or work.elements),
-        reduction=max(1.0, work.reduction),
-        pixels=float(max(1, work.pixels)),
-        channels=float(work.channels),
-        nbytes=float(bytes_moved(graph, node) - weights),
-        weights=float(weights),
-        between=between,
-        macs=macs > 0,
-    )
-
-
-def kernel_of(graph: Graph, node: Node) -> str:
-    """Return the name of the kernel that runs a node, a key of `KERNELS`.
-
-    Raises MobilesegError for an unpriced operator.
-    """
-    return _work(graph, node).kernel
-
-
-def _work(graph: Graph, node: Node) -> _Work:
-    classify = PRICES.get(type(node.op))
-    if type(node.op) in TRAINING_OPS:
-        raise MobilesegError(
-            f"{node.layer}: {node.op.kind} belongs to training and has no price; "
-            "normalise the graph, which folds it into the convolution before it"
-        )
-    if classify is None:
-        raise unknown(node.layer, "priced operator", node.op.kind, (op.__name__ for op in PRICES))
-    return classify(node.op, graph.shapes(node), graph[node.output].shape)
-
-
-def touched(graph: Graph) -> float:
-    """Bytes of all that one run reads and writes: every tensor of the graph once."""
-    return float(sum(tensor.nbytes for tensor in graph.tensors.values()))
-
-
-def bytes_moved(graph: Graph, node: Node) -> int:
-    """Bytes of the node's distinct inputs, constants included, and of its output."""
-    names = (*dict.fromkeys(node.inputs), node.output)
-    return sum(graph[name].nbytes for name in names)
+    work = _workload(graph, profile.fuses, half)
+    factors = [profile.coefficients(each).error.factor for each in work.precisions]
+    tables = [profile.coefficients(use.precision) for use in work.uses]
+    kernels = [_kernel(profile, table, use) for use, table in zip(work.uses, tables, strict=True)]
+    ms, bounds = _estimates(work, kernels, tables)
+    return Pricing(_rows_of(work, kernels, ms, bounds), profile, max(factors, default=1.0))
 
 
 @dataclass(frozen=True)
-class _Cost:
-    """What a node takes, and why; factor: of its band."""
+class _Use:
+    """A kernel at one precision, and the first node that it runs."""
 
-    shape: Features
-    ms: float
-    factor: float
-    bound: Bound
-    basis: Basis
-    note: str
+    kernel: str
+    precision: Precision
+    node: Node
 
 
-def _cost(
-    graph: Graph, profile: DeviceProfile, node: Node, precision: Precision, between: float
-) -> _Cost:
-    shape = features(graph, node, between, profile.fuses)
-    if precision == "float16":
-        shape = shape.halved()
-    why = folded(graph, node, profile.fuses)
-    if why:
-        return _Cost(shape, 0.0, 1.0, "folded", "fitted", why)
-    table = profile.coefficients(precision)
-    kernel = _kernel(profile, table, node, shape.kernel, precision)
-    ms, bound = _estimate(shape, kernel, table)
-    return _Cost(shape, ms, kernel.error_factor, bound, kernel.basis, kernel.note)
+@dataclass(frozen=True)
+class _Workload:
+    """A graph's operators in columns: of their price all that is the same on every device.
+
+    same: the part of each node's row that no device changes. idle: why a node takes no time, or
+    nothing. All other columns are of the nodes that take some; `use`: places in `uses`.
+    """
+
+    same: tuple[dict[str, Any], ...]
+    idle: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    uses: tuple[_Use, ...]
+    use: NDArray[np.intp]
+    work: Floats
+    reduction: Floats
+    pixels: Floats
+    channels: Floats
+    nbytes: Floats
+    weights: Floats
+    between: Floats
 
 
-def _row(graph: Graph, index: int, node: Node, cost: _Cost, total: float) -> Row:
-    return Row(
-        index=index,
-        layer=node.layer,
-        kind=node.op.kind,
-        kernel=cost.shape.kernel,
-        input_shapes=tuple(tensor.shape for tensor in graph.activations(node)),
-        output_shape=graph[node.output].shape,
-        macs=graph.macs(node),
-        params=graph.params(node),
-        bytes_moved=int(cost.shape.nbytes + cost.shape.weights),
-        ms=cost.ms,
-        low_ms=cost.ms / cost.factor,
-        high_ms=cost.ms * cost.factor,
-        share=cost.ms / total if total else 0.0,
-        bound=cost.bound,
-        basis=cost.basis,
-        note=cost.note,
+_COLUMNS = ("work", "reduction", "pixels", "channels", "nbytes", "weights", "between")
+# Of each graph that is alive: one is priced for many devices.
+_WORKLOADS: WeakKeyDictionary[Graph, dict[tuple[object, ...], _Workload]] = WeakKeyDictionary()
+
+
+def _workload(graph: Graph, fuses: Sequence[str], half: bool) -> _Workload:
+    known = _WORKLOADS.setdefault(graph, {})
+    key = (*fuses, half)
+    if key not in known:
+        known[key] = _gathered(graph, fuses, half)
+    return known[key]
+
+
+def _gathered(graph: Graph, fuses: Sequence[str], half: bool) -> _Workload:
+    between = touched(graph)
+    precisions = [_precision(graph, node, half) for node in graph.nodes]
+    shapes = [
+        _at(precision, features(graph, node, between, fuses))
+        for node, precision in zip(graph.nodes, precisions, strict=True)
+    ]
+    idle = tuple(folded(graph, node, fuses) for node in graph.nodes)
+    working = [i for i, why in enumerate(idle) if not why]
+    uses: dict[tuple[str, Precision], _Use] = {}
+    for i in working:
+        kernel, precision = shapes[i].kernel, precisions[i]
+        uses.setdefault((kernel, precision), _Use(kernel, precision, graph.nodes[i]))
+    places = {key: place for place, key in enumerate(uses)}
+    numbers = [[getattr(shapes[i], name) for name in _COLUMNS] for i in working]
+    return _Workload(
+        tuple(_same(graph, i, shape) for i, shape in enumerate(shapes)),
+        idle,
+        tuple(sorted(set(precisions))),
+        tuple(uses.values()),
+        np.array([places[shapes[i].kernel, precisions[i]] for i in working], np.intp),
+        *np.array(numbers, np.float64).reshape(-1, len(_COLUMNS)).T,
     )
 
 
-def folded(graph: Graph, node: Node, fuses: Sequence[str]) -> str:
-    """Why the node takes no time when the network runs, or nothing. fuses: of the device."""
-    if node.inputs and not graph.activations(node):
-        return "a constant, computed once when the file is loaded"
-    last = in_lookup(graph, node) if "lookup" in fuses else None
-    if last is not None:
-        return f"the runtime makes one table of it and {last.layer}"
-    if not isinstance(node.op, Pad) or "pad" not in fuses:
-        return ""
-    reader = graph.only_consumer(node.output)
-    if reader is not None and isinstance(reader.op, Conv2d):
-        return f"the runtime folds it into {reader.layer}"
-    return ""
+def _at(precision: Precision, shape: Features) -> Features:
+    return shape.halved() if precision == "float16" else shape
+
+
+def _same(graph: Graph, index: int, shape: Features) -> dict[str, Any]:
+    node = graph.nodes[index]
+    return {
+        "index": index,
+        "layer": node.layer,
+        "kind": node.op.kind,
+        "kernel": shape.kernel,
+        "input_shapes": tuple(tensor.shape for tensor in graph.activations(node)),
+        "output_shape": graph[node.output].shape,
+        "macs": graph.macs(node),
+        "params": graph.params(node),
+        "bytes_moved": int(shape.nbytes + shape.weights),
+    }
+
+
+def _rows_of(
+    work: _Workload, kernels: Sequence[Kernel], ms: Floats, bounds: Sequence[Bound]
+) -> tuple[Row, ...]:
+    """Return the rows: of nodes that take time in the order of the columns, of the others zeros."""
+    total = float(ms.sum())
+    costs = zip(ms.tolist(), bounds, (kernels[place] for place in work.use), strict=True)
+    return tuple(
+        Row(**same, **_NO_TIME, note=why) if why else Row(**same, **_cost(*next(costs), total))
+        for same, why in zip(work.same, work.idle, strict=True)
+    )
+
+
+def _cost(ms: float, bound: Bound, kernel: Kernel, total: float) -> dict[str, Any]:
+    return {
+        "ms": ms,
+        "low_ms": ms / kernel.error_factor,
+        "high_ms": ms * kernel.error_factor,
+        "share": ms / total,
+        "bound": bound,
+        "basis": kernel.basis,
+        "note": kernel.note,
+    }
+
+
+_NO_TIME: dict[str, Any] = {
+    **dict.fromkeys(("ms", "low_ms", "high_ms", "share"), 0.0),
+    "bound": "folded",
+    "basis": "fitted",
+}
 
 
 def _precision(graph: Graph, node: Node, half: bool) -> Precision:
@@ -199,146 +178,44 @@ def _precision(graph: Graph, node: Node, half: bool) -> Precision:
     )
 
 
-def _kernel(
-    profile: DeviceProfile, table: Coefficients, node: Node, name: str, precision: Precision
-) -> Kernel:
-    found = table.kernels.get(name)
+def _kernel(profile: DeviceProfile, table: Coefficients, use: _Use) -> Kernel:
+    found = table.kernels.get(use.kernel)
     if found is None:
         raise MobilesegError(
-            f"{node.layer}: {node.op.kind} runs as kernel {name!r}, which device {profile.name} "
-            f"does not price at {precision}; add [{precision}.kernels.{name}] to the profile"
+            f"{use.node.layer}: {use.node.op.kind} runs as kernel {use.kernel!r}, which device "
+            f"{profile.name} does not price at {use.precision}; "
+            f"add [{use.precision}.kernels.{use.kernel}] to the profile"
         )
     return found
 
 
-def _estimate(shape: Features, kernel: Kernel, table: Coefficients) -> tuple[float, Bound]:
-    pixels = filled_pixels(shape.pixels, float(kernel.pixel_tile))
-    channels = filled(shape.channels, float(kernel.channel_tile))
+def _estimates(
+    work: _Workload, kernels: Sequence[Kernel], tables: Sequence[Coefficients]
+) -> tuple[Floats, list[Bound]]:
+    """Return milliseconds and the largest part of each."""
+
+    def column(name: str, of: Sequence[Kernel] | Sequence[Coefficients]) -> Floats:
+        return np.array([getattr(each, name) for each in of], np.float64)[work.use]
+
+    tile = column("pixel_tile", kernels)
+    pixels = filled_pixels(work.pixels, tile)
+    channels = filled(work.channels, column("channel_tile", kernels))
     arithmetic = arithmetic_ms(
-        shape.work * (pixels / shape.pixels) * (channels / shape.channels),
-        shape.reduction,
+        work.work * (pixels / work.pixels) * (channels / work.channels),
+        work.reduction,
         pixels,
-        kernel.giga_per_s,
-        kernel.reduction_half,
-        kernel.pixels_half,
+        column("giga_per_s", kernels),
+        column("reduction_half", kernels),
+        column("pixels_half", kernels),
     )
-    memory = Memory(
-        table.bandwidth_gb_per_s, table.dram_gb_per_s, table.cache_kb, table.weights_cache_kb
-    )
-    near = memory.near_ms(shape.nbytes, shape.weights)
-    cold = memory.cold_ms(shape.weights, shape.between)
-    first = first_tile(pixels, float(kernel.pixel_tile))
-    ms = float(operator_ms(arithmetic, near, cold, first, table.overlap, table.overhead_us))
-    parts: dict[Bound, float] = {
-        "arithmetic": arithmetic,
-        "memory": near + cold,
-        "overhead": table.overhead_us * 1e-3,
-    }
-    return ms, max(parts, key=lambda part: parts[part])
+    memory = Memory(*(column(field.name, tables) for field in fields(Memory)))
+    near = memory.near_ms(work.nbytes, work.weights)
+    cold = memory.cold_ms(work.weights, work.between)
+    overlap, overhead_us = column("overlap", tables), column("overhead_us", tables)
+    first = first_tile(pixels, tile)
+    ms = operator_ms(arithmetic, near, cold, first, overlap, overhead_us)
+    parts = np.stack([arithmetic, near + cold, overhead_us * 1e-3])
+    return ms, [_PARTS[i] for i in parts.argmax(axis=0)]
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A kernel's name and loop: elements visited (unless MACs count), inner length, output."""
-
-    kernel: str
-    elements: int
-    reduction: float
-    pixels: int
-    channels: int
-
-
-def _conv(op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
-    conv = cast(Conv2d, op)
-    _, per_group, kh, kw = inputs[1]
-    name = _conv_kernel(conv, inputs)
-    # The innermost loop runs over the channels of one tap: three of them, as in a network's first
-    # convolution, cost far more each than three hundred. A depthwise kernel runs over its taps.
-    inner = kh * kw if per_group == 1 else per_group
-    return _Work(name, 0, inner, prod(output) // output[1], output[1])
-
-
-def _conv_kernel(conv: Conv2d, inputs: Sequence[Shape]) -> str:
-    dilated = conv.dilation != (1, 1) and inputs[1][2:] != (1, 1)
-    if conv.is_depthwise(inputs):
-        return "depthwise_dilated" if dilated else "depthwise"
-    if conv.groups > 1:
-        return "grouped"
-    if dilated:
-        return "dilated"
-    return "pointwise" if inputs[1][2:] == (1, 1) else "dense"
-
-
-def _transposed(op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
-    """One output position sees kernel / stride of the kernel in each direction."""
-    into, _, kh, kw = inputs[1]
-    stride = cast(ConvTranspose2d, op).stride
-    seen = into * max(1.0, kh / stride[0]) * max(1.0, kw / stride[1])
-    return _Work("transposed", 0, seen, prod(output) // output[1], output[1])
-
-
-def _activation(op: Op, _inputs: Sequence[Shape], output: Shape) -> _Work:
-    function = cast(Activation, op).function
-    return _elements("relu" if function == "relu6" else function, output)
-
-
-def _elements(kernel: str, output: Shape) -> _Work:
-    return _Work(kernel, prod(output), 1, prod(output), output[1])
-
-
-def _each(kernel: str) -> Classifier:
-    """A kernel that visits every output element by itself."""
-    return lambda _op, _inputs, output: _elements(kernel, output)
-
-
-def _rows(kernel: str) -> Classifier:
-    """A kernel that visits the channels of one output position together."""
-    return lambda _op, _inputs, output: _Work(
-        kernel, prod(output), output[1], prod(output) // output[1], output[1]
-    )
-
-
-def _argmax(_op: Op, inputs: Sequence[Shape], _output: Shape) -> _Work:
-    channels = inputs[0][1]
-    return _Work("argmax", prod(inputs[0]), channels, prod(inputs[0]) // channels, channels)
-
-
-def _pool(op: Op, _inputs: Sequence[Shape], output: Shape) -> _Work:
-    pool = cast(Pool, op)
-    window = prod(pool.kernel)
-    pixels = prod(output) // output[1]
-    return _Work(f"{pool.function}_pool", prod(output) * window, window, pixels, output[1])
-
-
-def _global_mean(_op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
-    pixels = inputs[0][2] * inputs[0][3]
-    return _Work("global_mean", prod(inputs[0]), pixels, pixels, output[1])
-
-
-def _resize(op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
-    return _rows(f"resize_{cast(Resize, op).mode}")(op, inputs, output)
-
-
-Classifier: TypeAlias = Callable[[Op, Sequence[Shape], Shape], _Work]
-
-PRICES: dict[type[Op], Classifier] = {
-    Conv2d: _conv,
-    ConvTranspose2d: _transposed,
-    Activation: _activation,
-    LeakyRelu: _each("relu"),
-    PRelu: _each("relu"),
-    Neg: _each("neg"),
-    Add: _each("add"),
-    Mul: _each("mul"),
-    Concat: _rows("concat"),
-    Pad: _rows("pad"),
-    Crop: _rows("crop"),
-    DepthToSpace: _rows("depth_to_space"),
-    Pool: _pool,
-    GlobalMean: _global_mean,
-    Resize: _resize,
-    Softmax: _rows("softmax"),
-    ArgMax: _argmax,
-    Quantize: _each("quantize"),
-    Dequantize: _each("dequantize"),
-}
+_PARTS: tuple[Bound, ...] = ("arithmetic", "memory", "overhead")

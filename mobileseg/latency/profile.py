@@ -136,7 +136,7 @@ class DeviceProfile(Table):
         return found
 
     def basis(self, kernel: str, precision: Precision) -> Basis:
-        """Whether a kernel's price is fitted, transferred or assumed (`price.kernel_of` names it).
+        """Whether a kernel's price is fitted, transferred or assumed (`kernel_of` names it).
 
         Raises MobilesegError if the device does not price that kernel or precision.
         """

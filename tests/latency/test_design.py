@@ -9,7 +9,7 @@ import pytest
 from mobileseg.export.tflite import write_tflite
 from mobileseg.latency.calibrate import FUSES, sample
 from mobileseg.latency.design import MOST_MACS, SINGLE, design
-from mobileseg.latency.price import folded
+from mobileseg.latency.kernels import folded
 from mobileseg.latency.profile import KERNELS, Precision
 from mobileseg.workflow.calibrate import as_precision
 

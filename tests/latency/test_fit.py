@@ -17,7 +17,8 @@ from mobileseg.latency.error import band_log, fit_error, inside, layer_band, mac
 from mobileseg.latency.expand import BLOCKS, NETWORKS, Block, block_graph, network_graph
 from mobileseg.latency.facts import read_facts
 from mobileseg.latency.fit import chosen, fit_devices
-from mobileseg.latency.price import features, price, touched
+from mobileseg.latency.kernels import features, touched
+from mobileseg.latency.price import price
 from mobileseg.latency.profile import KERNELS, load_profile, precisions, profiles
 from mobileseg.latency.solve import Sample, linear, names, operators_ms, problem, rows_ms, solve
 from tests.latency.small import DEVICE, graph_of

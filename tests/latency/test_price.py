@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Graph, Node, Tensor, assemble
-from mobileseg.latency.price import PRICES, features, kernel_of, price
+from mobileseg.latency.kernels import PRICES, features, kernel_of
+from mobileseg.latency.price import price
 from mobileseg.latency.profile import KERNELS, DeviceProfile
 from tests.latency.small import DEVICE, KERNEL, TABLE, graph_of
 
@@ -204,6 +205,14 @@ def test_what_the_runtime_folds_costs_nothing_and_says_so() -> None:
 
 def test_a_pad_costs_where_the_runtime_does_not_fold_it() -> None:
     assert price(padded(), replace(DEVICE, fuses=())).rows[0].ms > 0.007
+
+
+def test_what_is_kept_of_a_graph_is_kept_apart_by_what_it_hangs_on() -> None:
+    device = replace(DEVICE, float16=TABLE)
+    asked = [(device, False), (replace(device, fuses=()), False), (device, True), (DEVICE, False)]
+    graph = padded()
+    for profile, half in [*asked, *reversed(asked)]:
+        assert price(graph, profile, half) == price(padded(), profile, half)
 
 
 def test_bounds_name_the_largest_part() -> None:
