@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mobileseg.cli.common import Json, say, show
+from mobileseg.cli.common import Json, print_tables, say, show
 
 app = typer.Typer()
 
@@ -43,17 +43,19 @@ def check(
     rows = run_check(file, target)
     facts = [row.as_dict() for row in rows]
     done: dict[str, Any] = {"file": str(file), "target": target, "rows": facts}
-    tables = [rules_table(facts, f"{file.name} for {target}")]
+    rules = rules_table(facts, f"{file.name} for {target}")
     if not arm:
-        show(done, tables, as_json)
+        show(done, [rules], as_json)
         require_kept(file, target, rows)
         return
+    if not as_json:
+        # It stands, whatever becomes of the run on Arm.
+        print_tables([rules])
     from mobileseg.workflow.arm import check_arm
 
     on_arm = check_arm(file, setup, say)
     done["arm"] = on_arm.as_dict()
-    tables.append(arm_table(done["arm"], f"{file.name} on emulated Arm cores"))
-    show(done, tables, as_json)
+    show(done, [arm_table(done["arm"], f"{file.name} on emulated Arm cores")], as_json)
     say("\n".join(arm_lines(done["arm"])))
     require_kept(file, target, rows)
     on_arm.require()

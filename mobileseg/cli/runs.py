@@ -91,11 +91,12 @@ def evaluate(
 
     Example: mobileseg eval portrait/final --split test
     """
-    from mobileseg.report.ladder import scores_table
     from mobileseg.runs import find_run
-    from mobileseg.workflow.evaluate import evaluate_run
 
     found = find_run(run, runs)
+    from mobileseg.report.ladder import scores_table
+    from mobileseg.workflow.evaluate import evaluate_run
+
     evalset, executors = evaluate_run(found, split, data, files or [])
     rows = [each.as_dict() for each in executors]
     title = f"{found.name} on {len(evalset)} pictures of {split}, percent"
@@ -205,13 +206,8 @@ def export(
         )
     if memory_plan and form == "onnx":
         raise typer.BadParameter("--memory-plan: is of .tflite files; leave it out")
-    from mobileseg.report.int8 import verdict_line, verdict_tables
-    from mobileseg.report.ladder import exports_table, forms_tables
-    from mobileseg.report.memory import explain_tables
     from mobileseg.runs import find_run
-    from mobileseg.workflow.consumer import default_output
-    from mobileseg.workflow.export import ExportOptions
-    from mobileseg.workflow.export import export as run_export
+    from mobileseg.workflow.options import ExportOptions, default_output
 
     options = ExportOptions(
         precision=chosen,
@@ -229,6 +225,13 @@ def export(
         qat=qat,
     )
     found = find_run(run, runs)
+    options.require()
+    # These wait for torch: what is wrong with the options is said before.
+    from mobileseg.report.int8 import verdict_line, verdict_tables
+    from mobileseg.report.ladder import exports_table, forms_tables
+    from mobileseg.report.memory import explain_tables
+    from mobileseg.workflow.export import export as run_export
+
     made = run_export(found, options, data, say)
     files = [each.as_dict() for each in made.files]
     verdict = made.verdict.as_dict() if made.verdict else None
@@ -242,6 +245,8 @@ def export(
         for each in files:
             show_snippets(each["snippets"])
     show(done, tables, as_json)
+    if plot is not None and made.explained:
+        say(f"wrote {made.explained['picture']}")
     if verdict and made.verdict:
         say(verdict_line(verdict))
         made.verdict.require(found.name)

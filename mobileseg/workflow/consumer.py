@@ -1,12 +1,10 @@
-"""Files for those who load them: what they cannot take is said before it is made."""
+"""Files for those who load them, and the code beside a file that uses it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mobileseg.errors import MobilesegError
 from mobileseg.export.contract import Contract, Target, contract_of
 from mobileseg.export.metadata import NAME, metadata, with_labels
 from mobileseg.export.onnx import write_onnx
@@ -15,37 +13,6 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import plan
-from mobileseg.workflow.network import Output
-
-if TYPE_CHECKING:
-    from mobileseg.workflow.export import ExportOptions
-
-
-# Task Library looks for the largest value above 0: logits, all negative, are class 0 to it.
-_OUTPUTS: Mapping[Target, Output] = {"raw": "logits", "mediapipe": "logits", "task": "softmax"}
-
-
-def default_output(target: Target) -> Output:
-    """Return the output that the target's loader reads best."""
-    return _OUTPUTS[target]
-
-
-def require_loadable(options: ExportOptions) -> None:
-    """Raise MobilesegError where the target's loader refuses what is wished for."""
-    if options.target == "raw":
-        return
-    where = f"--target {options.target}"
-    problems = []
-    if "onnx" in options.formats:
-        problems.append(f"{where}: loads TFLite files only; leave out --format")
-    if options.output == "argmax":
-        problems.append(f"{where}: takes a value per class, not class numbers; leave out --output")
-    if options.target == "task" and options.output == "logits":
-        problems.append(f"{where}: calls class 0 where all logits are negative; leave out --output")
-    if options.precision == "int8" and options.interface == "int8":
-        problems.append(f"{where}: takes uint8 or float32, not int8; leave out --interface")
-    if problems:
-        raise MobilesegError("\n".join(problems))
 
 
 def segmenter_file(graph: Graph, contract: Contract, memory_plan: bool = False) -> bytes:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from mobileseg.errors import GateError, MobilesegError
 from mobileseg.export.check import Check, check_file, require
-from mobileseg.export.contract import Contract, Target, contract_of
+from mobileseg.export.contract import Contract, contract_of
 from mobileseg.export.runtime import load, pixels_as
 from mobileseg.files import write_atomic, write_json
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.passes import float16_weights
 from mobileseg.nets.module import Net
-from mobileseg.quantize.edges import Interface
 from mobileseg.quantize.repair import Quantized
 from mobileseg.recipe import Recipe
 from mobileseg.report.memory import memory_picture
@@ -28,9 +27,9 @@ from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.check import require_kept, static_rows
 from mobileseg.workflow.choose import as_recipe_says
-from mobileseg.workflow.consumer import require_loadable, segmenter_file, write_snippets
+from mobileseg.workflow.consumer import segmenter_file, write_snippets
 from mobileseg.workflow.explain import explain
-from mobileseg.workflow.forms import UNCHANGED, Choice, Forms
+from mobileseg.workflow.forms import UNCHANGED, Choice
 from mobileseg.workflow.int8 import (
     calibration_path,
     read_pictures,
@@ -44,51 +43,17 @@ from mobileseg.workflow.network import (
     formed_graph,
     load_net,
 )
+from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.sensitivity import blamed
 from mobileseg.workflow.trained import Trained, load_trained
 from mobileseg.workflow.verdict import Judge, Verdict
 
-Precision: TypeAlias = Literal["float32", "float16", "int8"]
-Format: TypeAlias = Literal["tflite", "onnx"]
 Say: TypeAlias = Callable[[str], None]
-
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 # The graph is the network with batch norm folded: what folding rounds differently must stay here.
 FLOAT_TOLERANCE = 1e-5
 # Files are compared with our execution on so many real pictures: every value of each counts.
 _CHECK_IMAGES = 8
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What file is wished for.
-
-    quantize: keys in the place of the recipe's [quantize]. qat: whether an int8 file is of the
-    run's quantization-aware training, where there is one. memory_plan: whether a .tflite file says
-    where its activations lie. explain: whether to say what every pass does and where the memory
-    goes; plot: folder for a picture of the memory.
-    rewrite, devices: which exact forms of operators, and who decides; see `choose.Forms`.
-    """
-
-    precision: Precision = "int8"
-    formats: tuple[Format, ...] = ("tflite",)
-    interface: Interface = "uint8"
-    output: Output = "logits"
-    rewrite: str = "auto"
-    devices: tuple[str, ...] = ()
-    folder: Path | None = None
-    memory_plan: bool = False
-    explain: bool = False
-    plot: Path | None = None
-    quantize: Mapping[str, Any] = field(default_factory=dict)
-    target: Target = "raw"
-    qat: bool = True
-
-    @property
-    def forms(self) -> Forms:
-        """What is asked of the operators."""
-        return Forms(self.precision == "int8", self.rewrite, self.devices)
 
 
 @dataclass(frozen=True)
@@ -176,7 +141,7 @@ def _export(
     net: Net, recipe: Recipe, run: Run, options: ExportOptions, say: Say
 ) -> tuple[list[Exported], Quantized | None]:
     """Return the files, and of int8 ones what they were made of."""
-    require_loadable(options)
+    options.require()
     made = None
     graph, choice = formed_graph(net, options.output, options.forms)
     shown = evaluation_pictures(recipe, net.spec.image_size)

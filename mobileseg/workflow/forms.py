@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from math import log
 from typing import Any
 
-from mobileseg.errors import unknown
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import shipped
 from mobileseg.graph.ir import DType, Graph, Tensor, hollow
 from mobileseg.graph.passes import (
@@ -56,7 +56,33 @@ class Forms:
             return "plain"
         if self.rewrite == "auto":
             return "_".join(self.devices and ("for", *(_stem(name) for name in self.devices)))
-        return "rewritten" if self.rewrite == "all" else self.rewrite.replace(",", "_")
+        return "rewritten" if self.rewrite == "all" else "_".join(self.names())
+
+    def names(self) -> list[str]:
+        """Return the rewrites that are named; none where a word stands for them."""
+        if self.rewrite in _WORDS:
+            return []
+        return [name.strip() for name in self.rewrite.split(",")]
+
+    def require(self) -> None:
+        """Raise MobilesegError for a device that there is not, or a rewrite that may not be."""
+        self.judges()
+        self.wanted()
+
+    def wanted(self) -> list[Rewrite]:
+        """Return the rewrites to try, in the order in which they apply."""
+        if self.rewrite in _WORDS:
+            return [each for each in REWRITES if each.at_int8 or not self.int8]
+        names = self.names()
+        for name in names:
+            if name not in _BY_NAME:
+                raise unknown("--rewrite", "rewrite", name, (*_WORDS, *_BY_NAME))
+            if self.int8 and not _BY_NAME[name].at_int8:
+                raise MobilesegError(
+                    f"--rewrite: {name} is for float files, at int8 it would round once more; "
+                    "leave it out"
+                )
+        return [each for each in REWRITES if each.name in names]
 
     def judges(self) -> list[DeviceProfile]:
         """Return the profiles that decide; none where the rewrites are given."""
@@ -120,11 +146,12 @@ def judge(name: str) -> DeviceProfile:
 def choose(graph: Graph, forms: Forms) -> Choice:
     """Return what to rewrite in a float graph as the network has it.
 
-    Raises MobilesegError for a rewrite or a device that there is not.
+    Raises MobilesegError for a rewrite or a device that there is not, and for a rewrite that is
+    named and applies nowhere.
     """
     if forms.rewrite == "none":
         return UNCHANGED
-    wanted = _wanted(forms)
+    wanted = forms.wanted()
     judges = forms.judges()
     graph = _weightless(graph)
     taken, verdicts = [], []
@@ -139,17 +166,12 @@ def choose(graph: Graph, forms: Forms) -> Choice:
         if chosen:
             taken.append((rewrite.name, chosen))
             graph = rewrite(graph, chosen)
+    idle = set(forms.names()) - {name for name, _ in taken}
+    if idle:
+        raise MobilesegError(
+            f"--rewrite: {', '.join(sorted(idle))} applies nowhere in this network; leave it out"
+        )
     return Choice(tuple(taken), tuple(verdicts))
-
-
-def _wanted(forms: Forms) -> list[Rewrite]:
-    if forms.rewrite in _WORDS:
-        return [each for each in REWRITES if each.at_int8 or not forms.int8]
-    names = forms.rewrite.split(",")
-    for name in names:
-        if name not in _BY_NAME:
-            raise unknown("--rewrite", "rewrite", name, (*_WORDS, *_BY_NAME))
-    return [each for each in REWRITES if each.name in names]
 
 
 def _alike(graph: Graph, sites: Sequence[str]) -> list[tuple[str, ...]]:

@@ -24,7 +24,7 @@ from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import Split, pairs, split_note
-from mobileseg.workflow.export import Exported, ExportOptions, export_net
+from mobileseg.workflow.export import Exported, export_net
 from mobileseg.workflow.facts import facts
 from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
 from mobileseg.workflow.network import (
@@ -32,6 +32,7 @@ from mobileseg.workflow.network import (
     plain_graph,
     with_weights,
 )
+from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.plan import Rung, plan
 from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
 from mobileseg.workflow.structure import keep_graphs

@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     nets = verbs.add_parser("nets", help="the five networks, plain and in the chosen form")
-    nets.add_argument("--only", default=",".join(NETS), help="their letters, as A,E")
+    nets.add_argument("--only", type=_letters, default=list(NETS), help="their letters, as A,E")
     nets.add_argument("--seconds", type=float, default=60.0, help="of training, each")
     nets.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
     nets.add_argument("--arm", action="store_true", help="count instructions on Arm, too")
@@ -38,11 +38,18 @@ def main() -> None:
             return
         folder = asked.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        found = bench(asked.only.split(","), asked.seconds, asked.rounds, asked.arm, folder)
+        found = bench(asked.only, asked.seconds, asked.rounds, asked.arm, folder)
     if asked.out:
         write_json(folder / "bench.json", found)
     Console().print(table(found))
     print(json.dumps(found))
+
+
+def _letters(given: str) -> list[str]:
+    names = given.upper().split(",")
+    if unknown := [name for name in names if name not in NETS]:
+        raise argparse.ArgumentTypeError(f"{','.join(unknown)}: there are {','.join(NETS)}")
+    return names
 
 
 def say(text: str) -> None:

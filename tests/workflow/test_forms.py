@@ -140,11 +140,24 @@ def test_what_is_asked_for_by_name() -> None:
         "Activation",
         "Conv2d",
     ]
-    both = choose(swish(), Forms(False, "hard_swish_to_mul,relu_to_mul"))
-    assert [name for name, _ in both.taken] == ["hard_swish_to_mul"]
+    net = graph((1, 3, 40, 56), FIRST, DECONV, ("z", ops.Activation("hard_swish"), "y"))
+    both = choose(net, Forms(False, "hard_swish_to_mul, deconv_to_conv"))
+    assert [name for name, _ in both.taken] == ["deconv_to_conv", "hard_swish_to_mul"]
     assert both.verdicts[0].why == "asked for"
-    with pytest.raises(MobilesegError, match=r"--rewrite: .*'deconv_to_con'.*deconv_to_conv"):
-        choose(swish(), Forms(rewrite="deconv_to_con"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Forms(rewrite="deconv_to_con"), r"'deconv_to_con'; did you mean 'deconv_to_conv'\?"),
+        (Forms(rewrite="hard_swish_to_mul,"), "no rewrite is named ''"),
+        (Forms(rewrite="product_before_sum"), "product_before_sum is for float files"),
+        (Forms(rewrite="relu_to_mul,split_concat"), "relu_to_mul, split_concat applies nowhere"),
+    ],
+)
+def test_a_name_that_does_nothing_is_an_error(asked: Forms, said: str) -> None:
+    with pytest.raises(MobilesegError, match=f"^--rewrite: .*{said}"):
+        choose(swish(), asked)
 
 
 @pytest.mark.parametrize("made", [decoder(), swish()], ids=["decoder", "swish"])

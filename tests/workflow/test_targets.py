@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from mobileseg.errors import MobilesegError
-from mobileseg.workflow.consumer import default_output, require_loadable
-from mobileseg.workflow.export import ExportOptions
+from mobileseg.workflow.options import ExportOptions, default_output
 from tests.workflow.conftest import Call, Place
 
 
@@ -43,11 +42,11 @@ def test_a_file_for_task_library(trained: Place, tmp_path: Path, call: Call) -> 
 )
 def test_what_a_target_cannot_take(options: ExportOptions, said: str) -> None:
     with pytest.raises(MobilesegError, match=said):
-        require_loadable(options)
+        options.require()
 
 
 def test_what_a_target_can_take() -> None:
-    require_loadable(ExportOptions(target="mediapipe"))
-    require_loadable(ExportOptions(target="mediapipe", precision="float32", interface="int8"))
-    require_loadable(ExportOptions(target="task", output=default_output("task")))
-    require_loadable(ExportOptions(output="argmax", interface="int8", formats=("onnx",)))
+    ExportOptions(target="mediapipe").require()
+    ExportOptions(target="mediapipe", precision="float32", interface="int8").require()
+    ExportOptions(target="task", output=default_output("task")).require()
+    ExportOptions(output="argmax", interface="int8", formats=("onnx",)).require()
