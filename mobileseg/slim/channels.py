@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mobileseg.errors import MobilesegError
 from mobileseg.nets.blocks import IMAGE, Block, Gate, Join, Separable
 from mobileseg.nets.spec import NetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Index: TypeAlias = NDArray[np.int64]
 NONE = -1
@@ -40,10 +42,19 @@ class Maps:
         return maps[role]
 
 
-def channel_maps(parent: NetSpec, weights: Mapping[str, Tensor], child: NetSpec) -> dict[str, Maps]:
-    """Return the maps of every child block that the parent has too and that has weights."""
+def channel_maps(
+    parent: NetSpec,
+    weights: Mapping[str, Tensor],
+    child: NetSpec,
+    scores: Mapping[str, NDArray[np.float64]] | None = None,
+) -> dict[str, Maps]:
+    """Return the maps of every child block that the parent has too and that has weights.
+
+    scores: per block of the parent how much each filter is worth, instead of its L1 norm.
+    """
     old = identities(parent)
-    chosen = _choose(parent, old, _filter_norms(parent, weights), child)
+    worth = filter_norms(parent, weights) if scores is None else scores
+    chosen = _choose(parent, old, worth, child)
     outs = {
         name: _outputs(filters, child[name], parent[name], old[name])
         for name, filters in chosen.items()
@@ -104,7 +115,7 @@ def _through(
     merge: Callable[[Sequence[Index]], Index],
 ) -> Index:
     """Return a block's output channels: made anew, strung together, or merged one by one."""
-    if _produces(block):
+    if produces(block):
         return own
     if isinstance(block, Join):
         return np.concatenate(inputs)
@@ -113,16 +124,17 @@ def _through(
     return merge(inputs)
 
 
-def _produces(block: Block) -> bool:
+def produces(block: Block) -> bool:
+    """Whether the block makes channels of its own, with filters."""
     return any(role in {"out", "filters"} for axes in block.axes().values() for role in axes)
 
 
-def _copies(block: Block) -> int:
+def copies(block: Block) -> int:
     """Return how many output channels a filter makes: 2 in a CReLU block."""
     return 2 if getattr(block, "crelu", False) else 1
 
 
-def _filter_norms(spec: NetSpec, weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+def filter_norms(spec: NetSpec, weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
     """Return per block the L1 norm of every filter, over all weights that produce it."""
     norms: dict[str, NDArray[np.float64]] = {}
     for block in spec.concrete():
@@ -158,15 +170,15 @@ def _choose(
     now = identities(child)
     agreed: dict[int, int] = {}
     chosen: dict[str, Index] = {}
-    producers = [block for block in child.concrete() if _produces(block)]
+    producers = [block for block in child.concrete() if produces(block)]
     for block in sorted(producers, key=lambda block: len(now[block.name])):
         if block.name not in norms:
             continue
-        ids = now[block.name].reshape(_copies(block), -1)
+        ids = now[block.name].reshape(copies(block), -1)
         if not _same_meaning(parent[block.name], child[block.name], parent, child):
             chosen[block.name] = np.full(ids.shape[1], NONE)
             continue
-        theirs = old[block.name].reshape(_copies(parent[block.name]), -1)
+        theirs = old[block.name].reshape(copies(parent[block.name]), -1)
         shared = min(len(ids), len(theirs))
         filters = _agreed(ids[:shared], theirs[:shared], agreed)
         _fill(filters, scores[theirs].sum(axis=0))
@@ -207,12 +219,12 @@ def _fill(filters: Index, scores: NDArray[np.float64]) -> None:
 
 def _outputs(filters: Index, block: Block, parent: Block, old: Index) -> Index:
     """Return the output map of a block: its filters, then their negatives in a CReLU block."""
-    count = len(old) // _copies(parent)
+    count = len(old) // copies(parent)
     parts = [
         np.where(filters == NONE, NONE, filters + copy * count)
-        if copy < _copies(parent)
+        if copy < copies(parent)
         else np.full(len(filters), NONE)
-        for copy in range(_copies(block))
+        for copy in range(copies(block))
     ]
     return np.concatenate(parts)
 

@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
@@ -37,16 +38,18 @@ def inherit(
     parent_state: Mapping[str, Tensor],
     child_spec: NetSpec,
     child_state: Mapping[str, Tensor],
+    scores: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Inherited:
     """Return the freshly initialised child state with everything of the parent's that fits.
 
     A block inherits from the parent's block of its name, kind and kernel: of its filters those of
-    largest L1 norm, of its inputs those that were kept. See `channels` for how they are matched.
+    largest L1 norm, or of largest `scores` (per block one for each filter), of its inputs those
+    that were kept. See `channels` for how they are matched.
     A separable block whose depthwise filters read other groups of channels than before is fresh.
     """
     _check(parent_spec, parent_state, "parent")
     _check(child_spec, child_state, "child")
-    maps = channel_maps(parent_spec, parent_state, child_spec)
+    maps = channel_maps(parent_spec, parent_state, child_spec, scores)
     state = {name: tensor.detach().clone() for name, tensor in child_state.items()}
     kept, fresh, live = 0, [], child_spec.live()
     for block in child_spec.blocks:
