@@ -19,6 +19,7 @@ from mobileseg.files import shipped
 from mobileseg.nets.blocks import Side
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.qat.config import QatConfig
+from mobileseg.slim.prune.config import Prune
 from mobileseg.slim.steps import Actions
 from mobileseg.train.config import AugmentConfig, DataConfig, Seed, TrainConfig
 from mobileseg.validate import Table, parse
@@ -34,6 +35,8 @@ class Step(Actions):
     parent (key `from`): the step that it starts from; by default the one above.
     train: false for a rung that is only counted and priced; its children inherit through it.
     epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train].
+    prune: takes filters away by what the step before has learnt; no other action beside it. With
+    `rounds` it is read as so many steps, name-1, name-2, ..., name, that share the epochs.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Step(Actions):
     train: bool = True
     epochs_share: Annotated[float, Gt(0), Le(100)] = 1.0
     lr: Annotated[float, Gt(0)] | None = None
+    prune: Prune | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +192,36 @@ def read_recipe_data(table: object, where: str) -> Recipe:
     if isinstance(table, Mapping) and isinstance(table.get("step"), list):
         renamed = {**table, "step": [_rename_from(entry) for entry in table["step"]]}
     recipe = parse(Recipe, renamed, where)
+    steps = tuple(each for step in recipe.step for each in _rounds(step))
+    recipe = dataclasses.replace(recipe, step=steps)
     mistakes = _mistakes(recipe)
     if mistakes:
         raise MobilesegError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
     return recipe
+
+
+def _rounds(step: Step) -> list[Step]:
+    """Return the steps that a pruning in rounds is: each goes its part of the way, geometrically,
+    from what the one before has left.
+    """
+    if step.prune is None or step.prune.rounds == 1:
+        return [step]
+    rounds, budget = step.prune.rounds, step.prune.to
+    steps = []
+    for number in range(1, rounds + 1):
+        # A share is of the step before, which has less each time; a number is the same for all.
+        ways = rounds if budget.unit.endswith("_share") else rounds - number + 1
+        part = dataclasses.replace(budget, way=budget.way / ways)
+        steps.append(
+            dataclasses.replace(
+                step,
+                name=step.name if number == rounds else f"{step.name}-{number}",
+                parent=step.parent if number == 1 else f"{step.name}-{number - 1}",
+                epochs_share=step.epochs_share / rounds,
+                prune=dataclasses.replace(step.prune, to=part, rounds=1),
+            )
+        )
+    return steps
 
 
 def _rename_from(entry: object) -> object:
@@ -242,4 +272,18 @@ def _mistakes(recipe: Recipe) -> list[str]:
             known = ", ".join(above) or "none"
             wrong = f"{step.parent!r} is no step above this one; there are: {known}"
             found.append(f"step[{number}].from: {wrong}")
+        if step.prune is not None:
+            found += (f"step[{number}].prune: {wrong}" for wrong in _beside_prune(number, step))
     return found
+
+
+def _beside_prune(number: int, step: Step) -> list[str]:
+    wrong = []
+    if number == 1:
+        wrong.append("the first step has learnt nothing yet; train the network in a step before")
+    plain = Actions()
+    others = [f.name for f in dataclasses.fields(Actions) if f.name != "multiple_of"]
+    given = [name for name in others if getattr(step, name) != getattr(plain, name)]
+    if given:
+        wrong.append(f"give {', '.join(given)} a step of their own")
+    return wrong

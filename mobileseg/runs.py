@@ -2,7 +2,9 @@
 
 `runs/NAME/STEP/` holds one trained network: `recipe.json`, `net.json`, `origin.json` (hashes of
 all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.safetensors`,
-`report.json`, `export/`, `latency/`, `quantize/`, `qat/` (a training of its own, as int8);
+`report.json`, `export/`, `latency/`, `quantize/`, `qat/` (a training of its own, as int8); of a
+pruning step also `sensitivity.json`, `pruned.json` and `start.safetensors`, what training begins
+with;
 `runs/NAME/report.json` the ladder's table.
 """
 
@@ -71,6 +73,18 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def sensitivity_path(self) -> Path:
+        return self.folder / "sensitivity.json"
+
+    @property
+    def start_path(self) -> Path:
+        return self.folder / "start.safetensors"
+
+    @property
+    def pruned_path(self) -> Path:
+        return self.folder / "pruned.json"
+
+    @property
     def trained(self) -> bool:
         """Whether weights are there."""
         return self.weights_path.is_file()
@@ -108,10 +122,12 @@ class Run:
 
     def save_weights(self, state: Mapping[str, Tensor]) -> None:
         """Write the weights."""
-        from safetensors.torch import save  # noqa: PLC0415
+        _write_weights(self.weights_path, state)
 
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        write_atomic(self.weights_path, save(tensors))
+    def save_start(self, state: Mapping[str, Tensor], pruned: Mapping[str, Any]) -> None:
+        """Write what a pruning left, and what it took."""
+        _write_weights(self.start_path, state)
+        write_json(self.pruned_path, pruned)
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write the step's figures; with them it is done, and the checkpoint no longer needed."""
@@ -181,6 +197,13 @@ def _table(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MobilesegError(f"{path}: holds no table; delete it and run again")
     return found
+
+
+def _write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save  # noqa: PLC0415
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_atomic(path, save(tensors))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

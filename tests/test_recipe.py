@@ -56,6 +56,9 @@ def test_shipped_recipes_plan(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+SHARE = {"to": {"macs_share": 0.5}}
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
@@ -79,6 +82,12 @@ def test_shipped_recipes_plan(name: str, tmp_path: Path) -> None:
         ),
         (bad(step=[{"name": "a", "parent": "b"}]), ["step[1]", "no such key"]),
         (bad(step=[{"name": "a", "widht": {}}]), ["step[1].widht:", "did you mean 'width'"]),
+        (bad(step=[{"name": "a", "prune": SHARE}]), ["step[1].prune:", "train the network"]),
+        (
+            bad(step=[{"name": "a"}, {"name": "b", "prune": SHARE, "remove": ["x"]}]),
+            ["step[2].prune:", "remove", "a step of their own"],
+        ),
+        (bad(step=[{"name": "a", "prune": {"to": {}}}]), ["step[1].prune.to:", "not 0"]),
         (["no", "table"], ["faces.toml"]),
     ],
 )
@@ -86,6 +95,24 @@ def test_mistakes_name_their_place(table: object, words: list[str]) -> None:
     said = error(table)
     for word in words:
         assert word in said
+
+
+def test_a_pruning_in_rounds_is_steps() -> None:
+    cut = {"name": "cut", "prune": SHARE | {"rounds": 3}, "epochs_share": 0.6}
+    recipe = read_recipe_data(bad(step=[{"name": "a"}, cut]), "faces.toml")
+    assert [(s.name, s.parent) for s in recipe.step] == [
+        ("a", None),
+        ("cut-1", None),
+        ("cut-2", "cut-1"),
+        ("cut", "cut-2"),
+    ]
+    left = 1000.0
+    for step in recipe.step[1:]:
+        assert step.prune is not None
+        left = step.prune.to.most(left)
+        assert step.epochs_share == pytest.approx(0.2)
+    assert left == pytest.approx(500)
+    assert read_recipe_data(recipe.as_dict(), "again") == recipe
 
 
 def test_all_mistakes_at_once() -> None:

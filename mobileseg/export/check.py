@@ -23,8 +23,9 @@ from mobileseg.graph.ops import ArgMax
 
 Kind: TypeAlias = Literal["float32", "float16", "int8"]
 
-# Largest difference over largest value. Kernels sum in other orders: 2e-6 is usual, 1e-5 is not.
-FLOAT_TOLERANCE = 1e-5
+# Largest difference over largest value. Kernels sum in other orders: 2e-6 is usual, 2e-5 was seen
+# of a net that had hardly been trained; a wrong operator is off by hundredths.
+FLOAT_TOLERANCE = 1e-4
 # XNNPACK's kernels agree with our integer execution to the bit; sigmoid, softmax and a
 # convolution's exact ties may land on the other side of a half.
 LITERT_SHARE, LITERT_STEPS = 0.999, 2

@@ -56,6 +56,10 @@ class Dataset:
         """Return copies of some pictures and masks."""
         return np.array(self.images[indices]), np.array(self.masks[indices])
 
+    def first(self, count: int) -> Dataset:
+        """Return the first pictures only."""
+        return Dataset(self.pairs[:count], self.images[:count], self.masks[:count])
+
     def class_pixels(self, classes: int) -> npt.NDArray[np.int64]:
         """Return [N, classes]: pixels of each class in each mask."""
         counts = [np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in self.masks]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mobileseg.errors import GateError, MobilesegError
-from mobileseg.export.check import Check, check_file, require
+from mobileseg.export.check import FLOAT_TOLERANCE, Check, check_file, require
 from mobileseg.export.contract import Contract, contract_of
 from mobileseg.export.runtime import load, pixels_as
 from mobileseg.files import write_atomic, write_json
@@ -50,8 +50,6 @@ from mobileseg.workflow.verdict import Judge, Verdict
 
 Say: TypeAlias = Callable[[str], None]
 
-# The graph is the network with batch norm folded: what folding rounds differently must stay here.
-FLOAT_TOLERANCE = 1e-5
 # Files are compared with our execution on so many real pictures: every value of each counts.
 _CHECK_IMAGES = 8
 

@@ -11,6 +11,7 @@ from mobileseg.files import shipped
 from mobileseg.nets.module import build
 from mobileseg.nets.pretrained import load_encoder
 from mobileseg.recipe import Recipe
+from mobileseg.runs import read_weights
 from mobileseg.slim.inherit import Inherited, inherit
 from mobileseg.workflow.plan import Rung
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def inherited_weights(recipe: Recipe, rung: Rung, rungs: list[Rung]) -> Inherited:
     """Return the rung's weights before its training, by way of its parent's."""
+    if rung.step.prune is not None:
+        return Inherited(read_weights(rung.run.start_path), 1.0, ())
     fresh = build(rung.spec, recipe.seed).state_dict()
     parent = parent_of(rung, rungs)
     state: Mapping[str, Tensor] = {}

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from mobileseg import __version__
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.export.runtime import load
-from mobileseg.files import write_json
+from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.nets.module import Net, build
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_runs, ladder_folder
-from mobileseg.slim.inherit import Inherited
+from mobileseg.slim.inherit import Inherited, inherit
 from mobileseg.train import data as train_data
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
@@ -34,6 +34,7 @@ from mobileseg.workflow.network import (
 )
 from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.plan import Rung, plan
+from mobileseg.workflow.prune import prune
 from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
 from mobileseg.workflow.structure import keep_graphs
 
@@ -84,19 +85,27 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     say(split_note(recipe.data))
     data_key = _data_key(recipe)
     exported: list[Exported] = []
-    for rung, row in zip(rungs, rows, strict=True):
+    names = [rung.step.name for rung in chosen]
+    for number in range(len(rungs)):
+        if rungs[number].step.name in names and rungs[number].step.prune is not None:
+            origin = {"recipe": rungs[number].key, "data": data_key}
+            _prune(recipe, rungs[number], rungs, origin, options, say)
+            # Its widths are known now, and with them what follows from them.
+            rungs = plan(recipe, options.runs)
+            rows[number:] = facts(rungs, map(_empty, rungs), recipe.devices)[number:]
+        rung, row = rungs[number], rows[number]
         origin = {"recipe": rung.key, "data": data_key}
-        if rung in chosen:
+        if rung.step.name in names:
             report = _climb(recipe, rung, rungs, origin, options, test, row, say)
         else:
             report = rung.run.report() if rung.run.begun() == origin else {}
         # What is counted and priced now goes before what a kept step said when it was made.
         row.update({**report, **row})
-        if rung in chosen and rung.run.trained:
+        if rung.step.name in names and rung.run.trained:
             keep_graphs(rung.run, rung.spec)
             row.update(_trained_on(recipe, rung, options, say))
     _compare(rows)
-    last = chosen[-1]
+    last = rungs[[rung.step.name for rung in rungs].index(names[-1])]
     if last.run.trained:
         net = with_weights(last.spec, last.run.load_weights(), str(last.run.weights_path))
         say(f"{last.step.name}: exporting int8 TFLite and ONNX")
@@ -180,6 +189,35 @@ class _Test:
         return self._sets[size]
 
 
+def _prune(
+    recipe: Recipe,
+    rung: Rung,
+    rungs: list[Rung],
+    origin: Mapping[str, str],
+    options: SlimOptions,
+    say: Say,
+) -> None:
+    """Begin a pruning step's folder with its network and what is left of its parent's weights."""
+    wish, parent, name = rung.step.prune, parent_of(rung, rungs), rung.step.name
+    assert wish is not None and parent is not None
+    if rung.run.begun() == origin:
+        return
+    _finished(rung, origin, options)
+    if not parent.run.trained:
+        raise MobilesegError(
+            f"{recipe.name}: step {name!r}: prune: {parent.step.name} is not trained; "
+            "leave out its `train = false`"
+        )
+    say(f"{name}: pruning {parent.step.name}")
+    state = parent.run.load_weights()
+    pruned = prune(recipe, wish, parent.spec, state, rung.run, say, options.progress)
+    fresh = build(pruned.spec, recipe.seed).state_dict()
+    rung.run.save_start(
+        inherit(parent.spec, state, pruned.spec, fresh, pruned.scores).state, pruned.as_dict()
+    )
+    rung.run.begin(recipe, pruned.spec, origin)
+
+
 def _climb(
     recipe: Recipe,
     rung: Rung,
@@ -205,6 +243,8 @@ def _climb(
         "inherited_share": inherited.share,
         "fresh": list(inherited.fresh),
     }
+    if rung.step.prune is not None:
+        report["pruned"] = read_json(rung.run.pruned_path)
     rung.run.begin(recipe, rung.spec, origin)
     if rung.step.train:
         say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
@@ -252,6 +292,11 @@ def _train(
     val = load_eval(pairs(recipe.data, "val"), recipe.data, size)
     config = recipe.training(rung.step)
     fresh = set(inherited.fresh)
+    start = {}
+    if rung.step.prune is not None:
+        start["miou_before_training_percent"] = _percent(
+            evaluate(module_predict(net), test.at(size), boundary=False)
+        )
     result = fit(
         net,
         train,
@@ -271,6 +316,7 @@ def _train(
     net = net.to("cpu").eval()
     rung.run.save_weights(net.state_dict())
     return {
+        **start,
         "train_images": len(train),
         "epochs": result.epochs,
         "train_seconds": round(result.seconds, 1),

@@ -8,10 +8,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileseg.errors import MobilesegError
 from mobileseg.nets.spec import NetSpec, read_spec_file
 from mobileseg.nets.zoo import zoo_net
 from mobileseg.recipe import Recipe, Step
 from mobileseg.runs import Run, ladder_folder
+from mobileseg.slim.prune.config import Prune
 from mobileseg.slim.steps import Actions, apply
 
 
@@ -37,12 +39,30 @@ def plan(recipe: Recipe, runs: Path) -> list[Rung]:
     for step in recipe.step:
         parent = recipe.parent(step)
         before = rungs[parent.name] if parent is not None else None
-        spec = apply(before.spec if before else base, step, f"{recipe.name}: step {step.name!r}")
+        start, where = before.spec if before else base, f"{recipe.name}: step {step.name!r}"
         run = Run(ladder_folder(runs, recipe) / step.name)
-        key = _key(recipe, step, spec, before.key if before else "")
+        if step.prune is None:
+            spec = apply(start, step, where)
+            key = _key(recipe, step, spec, before.key if before else "")
+        else:
+            # Its widths follow from what the key says, once the step before is trained.
+            key = _key(recipe, step, start, before.key if before else "")
+            spec = _pruned(recipe, step.prune, start, run, key, where)
         above = before.name if before else None
         rungs[step.name] = Rung(step.name, step, above, spec, labels, run, key)
     return list(rungs.values())
+
+
+def _pruned(recipe: Recipe, wish: Prune, start: NetSpec, run: Run, key: str, where: str) -> NetSpec:
+    """Return the network that was pruned, or the one to be expected before that."""
+    if run.begun().get("recipe") == key:
+        return run.spec()
+    from mobileseg.workflow.prune import foreseen  # noqa: PLC0415  (needs torch)
+
+    try:
+        return foreseen(start, wish, recipe.devices)
+    except MobilesegError as error:
+        raise MobilesegError(f"{where}: prune: {error}") from None
 
 
 def find_net(given: str, image_size: tuple[int, int], classes: int, where: str) -> NetSpec:
@@ -66,4 +86,6 @@ def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
         dataclasses.asdict(recipe.training(step)),
         *(plain.get(part) for part in ("seed", "weights", "data", "augment")),
     ]
+    if step.prune is not None:
+        said.append(dataclasses.asdict(step.prune))
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

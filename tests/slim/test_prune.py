@@ -17,7 +17,7 @@ from mobileseg.slim.inherit import inherit
 from mobileseg.slim.prune.choose import Chooser
 from mobileseg.slim.prune.config import Budget
 from mobileseg.slim.prune.groups import Counts, Group, Scores, groups, narrowed
-from mobileseg.slim.prune.importance import flat, importance
+from mobileseg.slim.prune.importance import importance
 from tests.slim.test_inherit import NETS, crossed, run, trained
 
 SIZE = (192, 256)  # the least that every network of the zoo takes
@@ -28,6 +28,12 @@ def thin(name: str) -> NetSpec:
     spec = zoo_net(name, SIZE, 4, "test")
     found = groups(spec)
     return narrowed(spec, found, {g.name: -(-len(g) // 4) for g in found if not g.held})
+
+
+def flat(spec: NetSpec) -> Scores:
+    """Every filter as important as every other."""
+    scores = importance(spec, trained(spec), "l1")
+    return {name: np.ones_like(each) for name, each in scores.items()}
 
 
 def drawn(found: tuple[Group, ...], seed: int) -> Counts:

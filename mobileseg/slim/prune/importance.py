@@ -43,16 +43,6 @@ def importance(spec: NetSpec, state: State, kind: Importance) -> Scores:
     return found
 
 
-def flat(spec: NetSpec) -> Scores:
-    """Return every filter as important as every other: what is known before a training."""
-    sizes = spec.shapes()
-    return {
-        block.name: np.ones(getattr(block, "channels", sizes[block.name][0]))
-        for block in spec.concrete()
-        if produces(block)
-    }
-
-
 def _of_block(block: Block, state: State, kind: Importance) -> NDArray[np.float64]:
     measure = _MEASURES[kind]
     parts = []
