@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mobileseg.cli.common import RUNS, Data, Json, RunArg, Runs, say, show
 
+if TYPE_CHECKING:
+    from mobileseg.runs import Run
+
 app = typer.Typer()
 
-_LISTS = {"repair", "keep_float"}
+_LISTS = ("keep_float", "repair")
 
 Images = Annotated[
     int | None, typer.Option("--images", min=1, help="Training pictures that calibrate int8.")
@@ -37,13 +40,22 @@ KeepFloat = Annotated[
 ]
 
 
+ActivationSteps = Annotated[
+    Literal["int8", "int16"] | None,
+    typer.Option(
+        "--activations",
+        help="int8; int16 beside int8 weights: finer, TFLite only, several times slower, no price.",
+    ),
+]
+
+
 def given(**options: Any) -> dict[str, Any]:
     """Return those keys of [quantize] that a person gave on the command line.
 
     Of those that are lists, text has commas between its words, and `none` is the empty one.
     """
     found = {key: value for key, value in options.items() if value is not None}
-    for key in _LISTS & found.keys():
+    for key in found.keys() & {*_LISTS}:
         text = found[key]
         if text != "auto":
             found[key] = [] if text == "none" else [word.strip() for word in text.split(",")]
@@ -58,6 +70,7 @@ def quantize(
     ranges: RangesBy = None,
     repair: RepairBy = None,
     keep_float: KeepFloat = None,
+    activations: ActivationSteps = None,
     layers: Annotated[
         bool, typer.Option("--sensitivity", help="Quantize one layer at a time, too.")
     ] = False,
@@ -87,7 +100,12 @@ def quantize(
 
     found = find_run(run, runs)
     changes = given(
-        max_drop=max_drop, images=images, ranges=ranges, repair=repair, keep_float=keep_float
+        max_drop=max_drop,
+        images=images,
+        ranges=ranges,
+        repair=repair,
+        keep_float=keep_float,
+        activations=activations,
     )
     options = QuantizeOptions(changes, split, layers or plot is not None)
     judged = run_quantize(found, options, data, say)
@@ -98,15 +116,25 @@ def quantize(
     say(verdict_line(done["verdict"]))
     say(f"wrote {judged.path}")
     judged.verdict.require(found.name)
-    trained = found.qat.ranges_path.is_file()
-    say(f"next: {_next(found.name, done['quantize'], runs, trained)}")
+    words = [*_named(found, runs), "--int8", *_flags(changes, done["quantize"])]
+    words += ["--no-qat"] if found.qat.ranges_path.is_file() else []
+    words += ["--data", str(data)] if data is not None else []
+    say(f"next: {shlex.join(['mobileseg', 'export', *words])}")
 
 
-def _next(name: str, chosen: dict[str, Any], runs: Path, trained: bool) -> str:
-    """Return the command that exports what was judged; trained: as int8, which it was without."""
-    words = ["mobileseg", "export", name, "--int8", "--ranges", chosen["ranges"]]
-    words += ["--no-qat"] if trained else []
-    for key in sorted(_LISTS):
-        if chosen[key]:
-            words += [f"--{key.replace('_', '-')}", ",".join(chosen[key])]
-    return shlex.join([*words, *([] if runs == RUNS else ["--runs", str(runs)])])
+def _named(run: Run, runs: Path) -> list[str]:
+    """Return how a command names the run."""
+    if run.folder != runs / run.name:
+        return [str(run.folder)]
+    return [run.name, *([] if runs == RUNS else ["--runs", str(runs)])]
+
+
+def _flags(asked: dict[str, Any], chosen: dict[str, Any]) -> list[str]:
+    """Return the flags that make an export of what was judged: as asked, auto as it was settled."""
+    words = ["--ranges", chosen["ranges"]]
+    for key in ("max_drop", "images", "activations"):
+        words += [f"--{key.replace('_', '-')}", str(asked[key])] if key in asked else []
+    for key in _LISTS:
+        if chosen[key] or key in asked:
+            words += [f"--{key.replace('_', '-')}", ",".join(chosen[key]) or "none"]
+    return words

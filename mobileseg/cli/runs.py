@@ -24,7 +24,15 @@ from mobileseg.cli.common import (
     width,
 )
 from mobileseg.cli.qat import Qat
-from mobileseg.cli.quantize import Images, KeepFloat, MaxDrop, RangesBy, RepairBy, given
+from mobileseg.cli.quantize import (
+    ActivationSteps,
+    Images,
+    KeepFloat,
+    MaxDrop,
+    RangesBy,
+    RepairBy,
+    given,
+)
 
 app = typer.Typer()
 
@@ -166,6 +174,7 @@ def export(
     ranges: RangesBy = None,
     repair: RepairBy = None,
     keep_float: KeepFloat = None,
+    activations: ActivationSteps = None,
     qat: Qat = True,
     memory_plan: Annotated[
         bool, typer.Option("--memory-plan", help="Write into .tflite where each activation lies.")
@@ -195,7 +204,12 @@ def export(
             f"--interface {interface} is of int8 files; a {chosen} file takes float32"
         )
     changes = given(
-        images=images, max_drop=max_drop, ranges=ranges, repair=repair, keep_float=keep_float
+        images=images,
+        max_drop=max_drop,
+        ranges=ranges,
+        repair=repair,
+        keep_float=keep_float,
+        activations=activations,
     )
     if chosen != "int8" and changes:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in changes)
@@ -234,12 +248,18 @@ def export(
 
     made = run_export(found, options, data, say)
     files = [each.as_dict() for each in made.files]
-    verdict = made.verdict.as_dict() if made.verdict else None
+    verdicts = [verdict.as_dict() for verdict in made.verdicts]
     tables = [exports_table(files), *forms_tables(files)]
-    tables += verdict_tables(verdict) if verdict else []
+    tables += verdict_tables(verdicts[0]) if verdicts else []
     if made.explained:
         tables += explain_tables(made.explained)
-    done = {"run": found.name, "files": files, "verdict": verdict, "explained": made.explained}
+    done = {
+        "run": found.name,
+        "files": files,
+        "verdicts": verdicts,
+        "files_agreement": made.agreement,
+        "explained": made.explained,
+    }
     if not as_json:
         # Long as it is, it comes before what there is to judge.
         for each in files:
@@ -247,10 +267,18 @@ def export(
     show(done, tables, as_json)
     if plot is not None and made.explained:
         say(f"wrote {made.explained['picture']}")
-    if verdict and made.verdict:
-        say(verdict_line(verdict))
-        made.verdict.require(found.name)
-    say(f"next: mobileseg latency {shlex.quote(str(made.files[0].path))} --measure")
+    for file, each in zip(made.files, verdicts, strict=False):
+        say(f"{file.path.name}: {verdict_line(each)}")
+    if made.agreement is not None:
+        say(f"both files call {100 * made.agreement:.2f} % of the pixels alike")
+    for verdict in made.verdicts:
+        verdict.require(found.name)
+    path = shlex.quote(str(made.files[0].path))
+    if activations == "int16":
+        say("no device's profile prices int16; mobileseg quantize --activations int16 times it")
+        say(f"next: mobileseg predict {path} PHOTO.jpg")
+    else:
+        say(f"next: mobileseg latency {path} --measure")
 
 
 @app.command()

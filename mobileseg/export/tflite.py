@@ -32,7 +32,9 @@ _TYPES = {
     "float16": fb.TensorType.FLOAT16,
     "int8": fb.TensorType.INT8,
     "uint8": fb.TensorType.UINT8,
+    "int16": fb.TensorType.INT16,
     "int32": fb.TensorType.INT32,
+    "int64": fb.TensorType.INT64,
 }
 
 

@@ -46,8 +46,13 @@ def _is_int8(graph: Graph, node: Node) -> bool:
     return graph[node.inputs[0]].dtype in {"int8", "uint8"}
 
 
+def _is_int16(graph: Graph, node: Node) -> bool:
+    return graph[node.inputs[0]].dtype == "int16"
+
+
 def _two_if_int8(graph: Graph, node: Node) -> int:
-    return 2 if _is_int8(graph, node) else 1
+    """Return the version of an operator whose second one knows int8, and whose third int16."""
+    return 3 if _is_int16(graph, node) else 2 if _is_int8(graph, node) else 1
 
 
 def _conv(graph: Graph, node: Node) -> Written:
@@ -63,8 +68,9 @@ def _conv(graph: Graph, node: Node) -> Written:
     if depthwise:
         options.depthMultiplier = graph[node.inputs[1]].shape[0] // op.groups
         version = 3 if _is_int8(graph, node) else 2 if dilated else 1
+        version = 5 if _is_int16(graph, node) else version
         return Written(fb.BuiltinOperator.DEPTHWISE_CONV_2D, version, options)
-    version = 3 if _is_int8(graph, node) else 1
+    version = 4 if _is_int16(graph, node) else 3 if _is_int8(graph, node) else 1
     return Written(fb.BuiltinOperator.CONV_2D, version, options)
 
 
@@ -117,7 +123,8 @@ def _activation(graph: Graph, node: Node) -> Written:
 def _leaky_relu(graph: Graph, node: Node) -> Written:
     options = fb.LeakyReluOptionsT()
     options.alpha = node.op.slope  # type: ignore[attr-defined]
-    return Written(fb.BuiltinOperator.LEAKY_RELU, _two_if_int8(graph, node), options)
+    version = 1 if graph[node.inputs[0]].dtype == "float32" else 2
+    return Written(fb.BuiltinOperator.LEAKY_RELU, version, options)
 
 
 def _sum_or_product(builtin: int, make: Callable[[], Any]) -> Writer:
@@ -215,7 +222,7 @@ def _quantize(graph: Graph, node: Node) -> Written:
 
 
 def _dequantize(graph: Graph, node: Node) -> Written:
-    version = {"uint8": 1, "int8": 2, "float16": 3}[graph[node.inputs[0]].dtype]
+    version = {"uint8": 1, "int8": 2, "float16": 3, "int16": 3}[graph[node.inputs[0]].dtype]
     return Written(fb.BuiltinOperator.DEQUANTIZE, version, fb.DequantizeOptionsT())
 
 

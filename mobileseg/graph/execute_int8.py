@@ -22,6 +22,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.graph.execute import activate, crop, depth_to_space, resize, run_node
 from mobileseg.graph.execute import pool as float_pool
+from mobileseg.graph.execute_int16 import multiplied16, resized16
 from mobileseg.graph.ir import Array, Graph, Node, QuantParams
 from mobileseg.graph.ir import Tensor as Value
 
@@ -30,7 +31,12 @@ _EXACT = 2**24
 # Far less than a mean of steps can be from a half, far more than float64 errs.
 _TINY = 1e-9
 _Q11 = 2**11
-LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+LIMITS = {
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-(2**15), 2**15 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+}
 
 
 def execute_int8(
@@ -168,6 +174,9 @@ def _requantize(step: Step, total: Tensor) -> Tensor:
         bias = step.graph[step.node.inputs[2]].data
         total = total.double() + torch.from_numpy(np.asarray(bias, np.float64)).view(1, -1, 1, 1)
     out = quant_of(step.out)
+    if step.out.dtype == "int16":
+        ratios = step.quant().scale[0] * step.quant(1).scale / out.scale[0]
+        return torch.clamp(multiplied16(total, ratios), *step.limits()).float()
     # In float32, in this order: XNNPACK computes the very same number.
     weight_scale = step.quant(1).scale.astype(np.float32)
     scale = np.float32(step.quant().scale[0]) * weight_scale / np.float32(out.scale[0])
@@ -182,6 +191,8 @@ def _add(step: Step) -> Tensor:
     Source: XNNPACK, src/microparams-init.c (xnn_init_qs8_add_minmax_scalar_params).
     """
     out = quant_of(step.out)
+    if step.out.dtype == "int16":
+        return step.store(step.real(0) + step.real(1))
     scale = np.float32(out.scale[0])
     ratios = [np.float32(np.float32(step.quant(i).scale[0]) / scale) for i in (0, 1)]
     shift = 20 - (int(np.frexp(max(ratios))[1]) - 1)
@@ -197,6 +208,8 @@ def _leaky_relu(step: Step) -> Tensor:
     Source: XNNPACK, src/microparams-init.c (xnn_init_qs8_lrelu_scalar_params).
     """
     out = quant_of(step.out)
+    if step.out.dtype == "int16":
+        return step.store(F.leaky_relu(step.real(), step.op.slope))
     ratio = np.float32(step.quant().scale[0]) / np.float32(out.scale[0])
     above, below = (
         float(np.rint(256 * each)) for each in (ratio, ratio * np.float32(step.op.slope))
@@ -250,6 +263,12 @@ def pool_steps(op: ops.Pool, steps: Tensor) -> Tensor:
     pooled = float_pool(op, [steps.double()])
     away = torch.sign(pooled) * torch.floor(pooled.abs() + 0.5 + _TINY)
     return away.float()
+
+
+def _resize(step: Step) -> Tensor:
+    if step.out.dtype == "int16" and step.op.mode == "bilinear":
+        return resized16(step.op, step.steps())
+    return resize_steps(step.op, step.steps())
 
 
 def resize_steps(op: ops.Resize, steps: Tensor) -> Tensor:
@@ -311,7 +330,7 @@ INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.DepthToSpace: lambda s: depth_to_space(s.steps(), s.op.block),
     ops.Pool: lambda s: pool_steps(s.op, s.steps()),
     ops.GlobalMean: lambda s: s.store(s.real().mean(dim=(2, 3), keepdim=True)),
-    ops.Resize: lambda s: resize_steps(s.op, s.steps()),
+    ops.Resize: _resize,
     ops.Softmax: lambda s: s.store(torch.softmax(s.real(), dim=1)),
     ops.ArgMax: lambda s: s.steps().argmax(dim=1).float(),
     ops.Quantize: _quantize,

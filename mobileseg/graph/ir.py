@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ops import ArgMax, Op, Shape
 
-DType: TypeAlias = Literal["float32", "float16", "int8", "uint8", "int32"]
+DType: TypeAlias = Literal["float32", "float16", "int8", "uint8", "int16", "int32", "int64"]
 Array: TypeAlias = NDArray[Any]
 
 
@@ -229,7 +229,9 @@ def _check_rank(node: Node, shape: Shape, tensors: Mapping[str, Tensor]) -> None
         raise MobilesegError(f"{node.layer}: {node.output!r} has {len(shape)} axes; all have 4")
 
 
-_SHORT = {"float32": "f32", "float16": "f16", "int8": "i8", "uint8": "u8", "int32": "i32"}
+_SHORT = {"float32": "f32", "float16": "f16", "uint8": "u8"} | {
+    f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)
+}
 
 
 def _typed(tensor: Tensor) -> str:

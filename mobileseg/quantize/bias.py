@@ -12,8 +12,8 @@ from mobileseg.graph.ir import Graph, Tensor
 from mobileseg.graph.ops import Conv2d, ConvTranspose2d
 from mobileseg.quantize.lockstep import Meeting
 
-# int32 holds the sum that the bias is added to, too.
-_LIMIT = 2.0**30
+# The accumulator holds the sum that the bias is added to, too.
+_LIMITS = {"int32": 2.0**30, "int64": 2.0**46}
 
 
 def corrected_bias(at: Meeting) -> Iterator[Tensor]:
@@ -29,7 +29,8 @@ def corrected_bias(at: Meeting) -> Iterator[Tensor]:
     bias = at.body[at.int8_node.inputs[2]]
     assert bias.data is not None
     steps = bias.data + np.round(shift.double().numpy() / quant_of(bias).scale)
-    yield replace(bias, data=np.clip(steps, -_LIMIT, _LIMIT).astype(np.int32))
+    limit = _LIMITS[bias.dtype]
+    yield replace(bias, data=np.clip(steps, -limit, limit).astype(bias.dtype))
 
 
 def is_integer_convolution(at: Meeting) -> bool:

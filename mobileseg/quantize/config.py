@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from annotated_types import Gt, Le
 
@@ -11,6 +11,8 @@ from mobileseg.validate import Table
 
 # In the order in which they are applied.
 Repair: TypeAlias = Literal["relu6", "equalise", "round", "bias"]
+# The steps of activations, beside int8 weights.
+Activations: TypeAlias = Literal["int8", "int16"]
 RangeBy: TypeAlias = Literal["mean", "minmax", "moving", "percentile", "mse", "kl"]
 
 
@@ -38,3 +40,16 @@ class QuantizeConfig(Table):
     repair: Literal["auto"] | tuple[Repair, ...] = ()
     round_layers: Annotated[int, Gt(0), Le(1000)] = 8
     keep_float: Literal["auto"] | tuple[str, ...] = ()
+    activations: ClassVar[Activations] = "int8"
+
+
+@dataclass(frozen=True)
+class FineConfig(QuantizeConfig):
+    """The same with activations of int16 (16x8), of a single file: a recipe's are int8 throughout,
+    and so is all that is priced and trained.
+    """
+
+    activations: ClassVar[Activations] = "int16"
+
+
+CONFIGS: dict[Activations, type[QuantizeConfig]] = {"int8": QuantizeConfig, "int16": FineConfig}

@@ -6,11 +6,16 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from mobileseg.graph.ir import DType, Graph, Node, QuantParams
 from mobileseg.graph.ops import ArgMax, Dequantize, Op, Quantize
 from mobileseg.quantize.calibrate import Ranges
 
 Interface: TypeAlias = Literal["uint8", "int8", "float32"]
+
+# The int8 step of a pixel: the pixel minus 128, which stands for (pixel - 128) / 128.
+_PIXEL = QuantParams(np.ones(1) / 128)
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,15 @@ class _Edge:
 
 
 def with_interface(graph: Graph, interface: Interface) -> Graph:
-    """Return the int8 graph with the type that the outside sees; int8: as it is."""
+    """Return the int8 graph with the type that the outside sees; int8: as it is.
+
+    Results of int16 are shown as reals: LiteRT has no kernel from them to uint8.
+    """
     if interface == "int8":
         return graph
     edge = EDGES[interface]
     image, result = graph[graph.inputs[0]], graph[graph.outputs[0]]
-    assert image.quant is not None
+    shown = EDGES["float32"] if result.dtype == "int16" else edge
     inner = replace(image, name=f"{image.name}_int8")
     renamed = {image.name: inner.name}
     tail: list[Node] = []
@@ -41,8 +49,8 @@ def with_interface(graph: Graph, interface: Interface) -> Graph:
     if result.quant is not None:
         body_out = replace(result, name=f"{result.name}_int8")
         renamed[result.name] = body_out.name
-        outer = replace(result, dtype=edge.dtype, quant=edge.quant(result.quant))
-        tail = [Node(edge.outward, (body_out.name,), result.name, result.name)]
+        outer = replace(result, dtype=shown.dtype, quant=shown.quant(result.quant))
+        tail = [Node(shown.outward, (body_out.name,), result.name, result.name)]
         tensors += [body_out, outer]
     head = Node(edge.inward, (image.name,), inner.name, image.name)
     body = [
@@ -53,7 +61,7 @@ def with_interface(graph: Graph, interface: Interface) -> Graph:
         )
         for node in graph.nodes
     ]
-    given = replace(image, dtype=edge.dtype, quant=edge.quant(image.quant))
+    given = replace(image, dtype=edge.dtype, quant=edge.quant(_PIXEL))
     return graph.edit([head, *body, *tail], tensors, inputs=[given])
 
 

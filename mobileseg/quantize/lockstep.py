@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mobileseg.graph.execute import run_node
-from mobileseg.graph.execute_int8 import Step, run_step
+from mobileseg.graph.execute_int8 import LIMITS, Step, quant_of, run_step
 from mobileseg.graph.ir import Array, Graph, Node
 from mobileseg.graph.ir import Tensor as Value
 
@@ -61,7 +61,8 @@ def _run(
 ) -> Graph:
     image = graph.inputs[0]
     floats = {image: torch.from_numpy(images)}
-    steps = {image: torch.from_numpy(np.clip(np.round(images * 128), -128, 127))}
+    stored = np.round(images / quant_of(body[image]).scale[0])
+    steps = {image: torch.from_numpy(np.clip(stored, *LIMITS[body[image].dtype])).float()}
     for node in body.nodes:
         mine = graph.producers.get(node.output)
         if mine is not None:

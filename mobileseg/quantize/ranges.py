@@ -42,13 +42,14 @@ class Histogram:
 
 
 def ranges_by(
-    method: RangeBy, graph: Graph, batches: Iterable[Array], seen: Mapping[str, Extremes]
+    method: RangeBy,
+    seen: Mapping[str, Extremes],
+    count: Callable[[], Mapping[str, Histogram]],
 ) -> Ranges:
-    """Return every activation's range; `seen` are the extremes of this very graph."""
+    """Return every activation's range by its extremes; `count` is asked where these do not do."""
     if method in BY_EXTREMES:
         return {name: BY_EXTREMES[method](extremes) for name, extremes in seen.items()}
-    found = histograms(graph, batches, seen)
-    return {name: BY_HISTOGRAM[method](each) for name, each in found.items()}
+    return {name: BY_HISTOGRAM[method](each) for name, each in count().items()}
 
 
 def histograms(

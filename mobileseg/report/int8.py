@@ -38,10 +38,17 @@ def qat_table(report: Facts) -> Table:
 
 def verdict_line(verdict: Facts) -> str:
     """Return the verdict as one line."""
-    drop, allowed = verdict["drop_points"], verdict["max_drop_points"]
-    change = f"loses {drop:.2f}" if drop > 0 else f"gains {-drop:.2f}"
     word = "passed" if verdict["passed"] else "FAILED"
-    return f"{word}: int8 {change} points of mIoU; a loss of {allowed:g} is allowed"
+    return f"{word}: int8 {change(verdict['drop_points'], verdict['max_drop_points'])}"
+
+
+def change(drop: float, max_drop: float, where: str = "") -> str:
+    """Return what int8 loses or gains, and what of that was asked."""
+    made = f"loses {drop:.2f}" if drop > 0 else f"gains {-drop:.2f}"
+    asked = f"a loss of {max_drop:g} is allowed"
+    if max_drop < 0:
+        asked = f"a gain of {-max_drop:g} is asked"
+    return f"{made} points of mIoU{where}; {asked}"
 
 
 def _figures(verdict: Facts) -> list[list[str]]:
@@ -66,8 +73,8 @@ def quantize_tables(done: Facts) -> list[Table]:
         tables.append(_trials(done))
     if done["sensitivity"]:
         tables.append(_sensitivity(done["sensitivity"]))
-    if done["kept_float"]:
-        tables.append(_kept(done))
+    if done["costs"]:
+        tables.append(_costs(done))
     return tables
 
 
@@ -95,7 +102,7 @@ def _trials(done: Facts) -> Table:
 
 
 def _sensitivity(rows: Sequence[Facts]) -> Table:
-    title = "One layer in int8, before its rounding and bias are mended; the worst first"
+    title = "One layer in int8, as repaired, all others in float; the worst first"
     table = Table(title=title, title_justify="left")
     for name in ("layer", "kind"):
         table.add_column(name, no_wrap=True)
@@ -107,13 +114,15 @@ def _sensitivity(rows: Sequence[Facts]) -> Table:
     return table
 
 
-def _kept(done: Facts) -> Table:
-    layers = ", ".join(done["quantize"]["keep_float"])
-    table = Table(title=f"Kept in float: {layers}", title_justify="left")
+def _costs(done: Facts) -> Table:
+    kept, fine = done["quantize"]["keep_float"], done["quantize"]["activations"] == "int16"
+    said = ["Activations of int16, which no device's profile prices"] if fine else []
+    said += [f"Kept in float: {', '.join(kept)}"] if kept else []
+    table = Table(title="; ".join(said), title_justify="left")
     table.add_column("where")
-    for name in ("all int8, ms", "with these, ms", "difference"):
+    for name in ("all int8, ms", "so, ms", "difference"):
         table.add_column(name, justify="right")
-    for row in done["kept_float"]:
+    for row in done["costs"]:
         before, after = row["int8_ms"], row["mixed_ms"]
         table.add_row(row["where"], f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
     return table

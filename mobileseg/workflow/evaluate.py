@@ -18,7 +18,6 @@ from mobileseg.runs import Run
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Split, pairs
-from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import export_stem
 from mobileseg.workflow.int8 import calibration_path, read_int8
 from mobileseg.workflow.network import (
@@ -29,6 +28,7 @@ from mobileseg.workflow.network import (
     load_net,
 )
 from mobileseg.workflow.options import FORMATS, ExportOptions
+from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.trained import load_trained
 from mobileseg.workflow.verdict import Labels, agreements, recorded
 

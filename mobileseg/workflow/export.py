@@ -26,12 +26,13 @@ from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.check import require_kept, static_rows
-from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.consumer import segmenter_file, write_snippets
 from mobileseg.workflow.explain import explain
 from mobileseg.workflow.forms import UNCHANGED, Choice
 from mobileseg.workflow.int8 import (
     calibration_path,
+    changed_words,
+    graph_for,
     read_pictures,
     wished,
     write_calibration,
@@ -40,13 +41,20 @@ from mobileseg.workflow.network import (
     Output,
     Pictures,
     file_predict,
-    formed_graph,
     load_net,
 )
 from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.sensitivity import blamed
+from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.trained import Trained, load_trained
-from mobileseg.workflow.verdict import Judge, Verdict
+from mobileseg.workflow.verdict import (
+    Judge,
+    Labels,
+    Verdict,
+    agreements,
+    next_mend,
+    recorded,
+)
 
 Say: TypeAlias = Callable[[str], None]
 
@@ -80,10 +88,14 @@ class Exported:
 
 @dataclass(frozen=True)
 class Exports:
-    """What an export wrote; of int8 files with the verdict on them; explained where asked for."""
+    """What an export wrote; of int8 files with the verdict on each; explained where asked for.
+
+    agreement: of a second int8 file, the share of pixels that it and the first one call alike.
+    """
 
     files: list[Exported]
-    verdict: Verdict | None
+    verdicts: tuple[Verdict, ...] = ()
+    agreement: float | None = None
     explained: dict[str, Any] | None = None
 
 
@@ -99,14 +111,23 @@ def export(
     files, made = _export(net, recipe, run, options, say)
     explained = _explained(net, files[0].graph, run, options, say)
     if made is None:
-        return Exports(files, None, explained)
-    judge = judge_of(net, recipe)
-    predict = file_predict(load(files[0].path, trusted=True))
-    verdict = judge.verdict(predict, wished(recipe, options.quantize).max_drop)
-    if not verdict.passed:
+        return Exports(files, explained=explained)
+    config, judge = wished(recipe, options.quantize), judge_of(net, recipe)
+    labels: list[list[Labels]] = [[] for _ in files]
+    verdicts = [
+        judge.verdict(recorded(file_predict(load(file.path, trusted=True)), mine), config.max_drop)
+        for file, mine in zip(files, labels, strict=True)
+    ]
+    if not all(verdict.passed for verdict in verdicts):
         say("int8 loses too much; looking for the layers to blame")
-        verdict = replace(verdict, blamed=blamed(made, judge))
-    return Exports(files, verdict, explained)
+        mend = next_mend(run.name, config, trained=_trained(run, options) is not None)
+        found = blamed(made, judge)
+        verdicts = [
+            verdict if verdict.passed else replace(verdict, blamed=found, mend=mend)
+            for verdict in verdicts
+        ]
+    alike = float(np.mean(agreements(labels[0], labels[1]))) if len(files) > 1 else None
+    return Exports(files, tuple(verdicts), alike, explained)
 
 
 def _explained(
@@ -141,7 +162,7 @@ def _export(
     """Return the files, and of int8 ones what they were made of."""
     options.require()
     made = None
-    graph, choice = formed_graph(net, options.output, options.forms)
+    graph, choice = graph_for(net, options.quantize, options.output, options.forms)
     shown = evaluation_pictures(recipe, net.spec.image_size)
     require_equal(net, graph, shown, options.output)
     trained = _trained(run, options)
@@ -205,6 +226,8 @@ def export_stem(recipe: Recipe, run: Run, options: ExportOptions, trained: bool 
     trained: by quantization-aware training.
     """
     words = [recipe.name, run.folder.name, *(["qat"] if trained else []), options.precision]
+    if options.precision == "int8":
+        words += changed_words(recipe, options.quantize)
     if options.precision == "int8" and options.interface != "uint8":
         words.append(f"{options.interface}io")
     if options.output != "logits":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import pixels_as
 from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Array, Graph
+from mobileseg.graph.passes import hard_swish_to_mul
+from mobileseg.nets.module import Net
 from mobileseg.quantize.calibrate import Ranges
-from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.quantize.config import CONFIGS, QuantizeConfig
 from mobileseg.quantize.convert import quantize
 from mobileseg.quantize.repair import Quantized
 from mobileseg.reading.saved import load_graph, save_graph
@@ -23,16 +27,62 @@ from mobileseg.runs import Run
 from mobileseg.train.data import read_image, resize_image
 from mobileseg.train.pairs import Pair, listed, pairs
 from mobileseg.validate import parse
-from mobileseg.workflow.network import Pictures
+from mobileseg.workflow.forms import FOR_INT8, Choice, Forms
+from mobileseg.workflow.network import Output, Pictures, formed_graph
 
 _BATCH = 16
+# Letters of one word in a file's name; folders take 255 of the whole.
+_WORD = 48
 
 
 def wished(recipe: Recipe, changes: Mapping[str, Any]) -> QuantizeConfig:
     """Return [quantize] with some keys changed. Raises MobilesegError naming wrong ones."""
     if not changes:
         return recipe.quantize
-    return parse(QuantizeConfig, asdict(recipe.quantize) | dict(changes), "quantize")
+    keys = dict(changes)
+    config = CONFIGS[keys.pop("activations", "int8")]
+    return parse(config, asdict(recipe.quantize) | keys, "quantize")
+
+
+def changed_words(recipe: Recipe, changes: Mapping[str, Any]) -> list[str]:
+    """Return what is quantized otherwise than the recipe says, in words for a file's name."""
+    config = wished(recipe, changes)
+    words: list[str] = [config.activations] if config.activations != "int8" else []
+    if config.images != recipe.quantize.images:
+        words.append(f"{config.images}images")
+    if config.ranges != recipe.quantize.ranges:
+        words.append(config.ranges)
+    for key, none in (("repair", "unrepaired"), ("keep_float", "nofloat")):
+        value = getattr(config, key)
+        if value != getattr(recipe.quantize, key):
+            words.append(_listed(key, value) if value else none)
+    return words
+
+
+def _listed(key: str, value: str | Sequence[str]) -> str:
+    """Return auto, or a list in a word that every folder takes, cut where it is long."""
+    named = [value] if isinstance(value, str) else value
+    said = "+".join(re.sub(r"[^\w.]", "_", name) for name in named)
+    if key == "keep_float":
+        said = f"float_{said}"
+    if len(said) <= _WORD:
+        return said
+    return f"{said[:_WORD]}_{hashlib.sha256('+'.join(named).encode()).hexdigest()[:8]}"
+
+
+def graph_for(
+    net: Net, changes: Mapping[str, Any], output: Output = "logits", forms: Forms = FOR_INT8
+) -> tuple[Graph, Choice]:
+    """Return the float graph that an int8 file is made of, and why its operators are those.
+
+    With int16 activations, which no price knows, they stay plain where no form is asked for; but a
+    hard swish is rewritten, for LiteRT has no int16 kernel of it.
+    """
+    if changes.get("activations") != "int16":
+        return formed_graph(net, output, forms)
+    plain = replace(forms, rewrite="none") if forms.rewrite == "auto" else forms
+    graph, choice = formed_graph(net, output, plain)
+    return hard_swish_to_mul(graph), choice
 
 
 @dataclass(frozen=True)
@@ -94,7 +144,7 @@ def write_calibration(
         save_graph(made.graph, graph, source=run.weights_digest)
     manifest = {
         "graph": graph.name if made.repaired else None,
-        "quantize": asdict(config),
+        "quantize": asdict(config) | {"activations": config.activations},
         "split": "train",
         "seed": recipe.seed,
         "weights_sha256": run.weights_digest,

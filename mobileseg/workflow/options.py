@@ -60,9 +60,11 @@ class ExportOptions:
         return Forms(self.precision == "int8", self.rewrite, self.devices)
 
     def require(self) -> None:
-        """Raise MobilesegError where the target's loader refuses what is wished for, or where a
-        rewrite or a device is none."""
+        """Raise MobilesegError where the target's loader or int16 activations bar what is wished
+        for, or where a rewrite or a device is none."""
         problems = [] if self.target == "raw" else self._refused(f"--target {self.target}")
+        if self.quantize.get("activations") == "int16":
+            problems += self._barred("--activations int16")
         if problems:
             raise MobilesegError("\n".join(problems))
         self.forms.require()
@@ -79,4 +81,16 @@ class ExportOptions:
             )
         if self.precision == "int8" and self.interface == "int8":
             found.append(f"{where}: takes uint8 or float32, not int8; leave out --interface")
+        return found
+
+    def _barred(self, where: str) -> list[str]:
+        found = []
+        if "onnx" in self.formats:
+            found.append(f"{where}: is of TFLite files only; leave out --format")
+        if self.interface == "int8":
+            found.append(f"{where}: takes uint8 or float32, not int8; leave out --interface")
+        if self.devices:
+            found.append(f"{where}: no device's profile prices it; leave out --device")
+        if self.explain or self.plot is not None:
+            found.append(f"{where}: --explain tells of int8 and float32; leave one out")
         return found

@@ -18,13 +18,14 @@ from mobileseg.quantize.plot import plot
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.pairs import Split
-from mobileseg.workflow.choose import Settled, as_recipe_says
+from mobileseg.workflow.choose import Settled
 from mobileseg.workflow.device import device
 from mobileseg.workflow.export import judge_of
-from mobileseg.workflow.int8 import wished
-from mobileseg.workflow.network import float_graph, load_net
+from mobileseg.workflow.int8 import graph_for, wished
+from mobileseg.workflow.network import load_net
 from mobileseg.workflow.sensitivity import LayerError, blamed, in_runtime, sensitivity
-from mobileseg.workflow.verdict import Verdict
+from mobileseg.workflow.settle import as_recipe_says
+from mobileseg.workflow.verdict import Verdict, next_mend
 
 Say = Callable[[str], None]
 
@@ -45,7 +46,8 @@ class QuantizeOptions:
 
 @dataclass(frozen=True)
 class Cost:
-    """What layers in float cost: milliseconds all in int8, and with them; per device and here."""
+    """What layers in float or int16 activations cost: milliseconds all in int8, and with them; per
+    device and here."""
 
     where: str
     int8_ms: float
@@ -71,11 +73,15 @@ class Judged:
         """Plain data for JSON."""
         return {
             "run": self.run.name,
-            "quantize": asdict(self.settled.config) | {"images": len(self.settled.seen.pairs)},
+            "quantize": asdict(self.settled.config)
+            | {
+                "images": len(self.settled.seen.pairs),
+                "activations": self.settled.config.activations,
+            },
             "verdict": self.verdict.as_dict(),
             "trials": [trial.as_dict() for trial in self.settled.trials],
             "sensitivity": [error.as_dict() for error in self.errors],
-            "kept_float": [asdict(cost) for cost in self.costs],
+            "costs": [asdict(cost) for cost in self.costs],
         }
 
 
@@ -86,31 +92,40 @@ def quantize(
 
     Raises MobilesegError where the run or its data are not there.
     """
-    net, recipe = load_net(run), run.recipe().with_data(data)
+    recipe = run.recipe().with_data(data)
+    config = wished(recipe, options.changes)
+    net = load_net(run)
     if run.qat.ranges_path.is_file():
         say(f"{run.name} was trained as int8, too: export writes that; this judges it without")
     judge = judge_of(net, recipe, options.split)
-    config = wished(recipe, options.changes)
-    settled = as_recipe_says(float_graph(net), recipe, config, val=judge, say=say)
+    graph, _ = graph_for(net, options.changes)
+    settled = as_recipe_says(graph, recipe, config, val=judge, say=say)
     verdict = judge.verdict(in_runtime(settled.made.graph), config.max_drop)
     errors: list[LayerError] = []
     if options.sensitivity:
         say("quantizing one layer at a time")
         errors = sensitivity(settled.made, judge.of_first(_SENSITIVITY_IMAGES))
     if not verdict.passed:
-        verdict = replace(verdict, blamed=blamed(settled.made, judge, errors))
-    costs = _costs(settled, recipe) if settled.config.keep_float else []
+        named = blamed(settled.made, judge, errors)
+        verdict = replace(verdict, blamed=named, mend=next_mend(run.name, config))
+    costs = _costs(settled, recipe)
     judged = Judged(run, settled, verdict, tuple(errors), tuple(costs))
     write_json(judged.path, judged.as_dict())
     return judged
 
 
 def _costs(settled: Settled, recipe: Recipe) -> list[Cost]:
-    """Return what the layers in float cost on the recipe's devices, and here."""
+    """Return what the layers in float cost on the recipe's devices, and here.
+
+    What int16 activations cost is only measured: profiles hold times of XNNPACK, which has none.
+    """
+    fine = settled.config.activations == "int16"
+    if not settled.config.keep_float and not fine:
+        return []
     mixed = settled.made.graph
     whole = to_int8(settled.made.source, settled.made.ranges)
     costs = []
-    for name in recipe.devices:
+    for name in () if fine else recipe.devices:
         profile = device(name)
         if profile.int8 is not None:
             estimated = (price(graph, profile).ms for graph in (whole, mixed))

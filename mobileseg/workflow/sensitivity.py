@@ -15,8 +15,8 @@ from mobileseg.export.runtime import LiteRT
 from mobileseg.export.tflite import write_tflite
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.ops import Conv2d, ConvTranspose2d
-from mobileseg.quantize.convert import quantize
-from mobileseg.quantize.repair import Quantized
+from mobileseg.quantize.repair import Quantized, with_kept
+from mobileseg.train.console import Display
 from mobileseg.workflow.network import Pictures, Predict, file_predict
 from mobileseg.workflow.verdict import Judge
 
@@ -59,20 +59,22 @@ def layers(graph: Graph) -> list[str]:
 
 
 def sensitivity(made: Quantized, judge: Judge) -> list[LayerError]:
-    """Return the error of each layer alone, in running order, on the judge's pictures."""
+    """Return the error of each layer alone, as it was repaired, in running order, on the judge's
+    pictures.
+    """
     every = layers(made.source)
     given: list[Logits] = []
     _judged(made, every, judge, given)
     expected, errors = np.concatenate(given), []
-    for layer in every:
-        kept = [name for name in every if name != layer]
-        logits: list[Logits] = []
-        drop, disagreement = _judged(made, kept, judge, logits)
-        noise = np.square(np.concatenate(logits) - expected).mean()
-        error = LayerError(
-            layer, _kind(made.source, layer), sqnr_db(expected, noise), drop, disagreement
-        )
-        errors.append(error)
+    with Display(len(every), 0, bar=True) as display:
+        for number, layer in enumerate(every):
+            display.step(number, f"only {layer} in int8")
+            kept = [name for name in every if name != layer]
+            logits: list[Logits] = []
+            drop, disagreement = _judged(made, kept, judge, logits)
+            noise = np.square(np.concatenate(logits) - expected).mean()
+            kind, sqnr = _kind(made.source, layer), sqnr_db(expected, noise)
+            errors.append(LayerError(layer, kind, sqnr, drop, disagreement))
     return errors
 
 
@@ -86,8 +88,7 @@ def _judged(
     made: Quantized, kept: Collection[str], judge: Judge, logits: list[Logits]
 ) -> tuple[float, float]:
     """Return drop in points and disagreement in percent; leave the logits behind."""
-    graph = quantize(made.source, made.ranges, "float32", kept)
-    predict = in_runtime(graph)
+    predict = in_runtime(with_kept(made, kept, "float32"))
 
     def run(images: Pictures) -> Logits:
         logits.append(predict(images))

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileseg.errors import GateError
+from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.report.int8 import change
 from mobileseg.train.evaluate import EvalSet, evaluate
 from mobileseg.train.metrics import Scores, percent
 from mobileseg.workflow.network import Pictures, Predict
@@ -45,7 +47,7 @@ class Verdict:
     """Float and int8 on the same pictures; `worst` are those that lose most.
 
     `agreement` is the share of pixels, at the network's size, that both call alike. `blamed` are
-    layers, the worst first; empty where nothing is to blame.
+    layers, the worst first; empty where nothing is to blame. `mend`: what to try next, there.
     """
 
     split: str
@@ -55,6 +57,7 @@ class Verdict:
     worst: tuple[Picture, ...]
     max_drop: float
     blamed: tuple[str, ...] = ()
+    mend: str = ""
 
     @property
     def drop(self) -> float:
@@ -71,10 +74,9 @@ class Verdict:
         if self.passed:
             return
         named = f"; most of it in {', '.join(self.blamed)}" if self.blamed else ""
-        raise GateError(
-            f"{where}: int8 loses {self.drop:.2f} points of mIoU on {self.split}; "
-            f"{self.max_drop:g} are allowed{named}; try mobileseg quantize {where} --repair auto"
-        )
+        tried = f"; {self.mend}" if self.mend else ""
+        said = change(self.drop, self.max_drop, f" on {self.split}")
+        raise GateError(f"{where}: int8 {said}{named}{tried}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -88,7 +90,22 @@ class Verdict:
             "agreement_percent": 100 * self.agreement,
             "worst": [picture.as_dict() for picture in self.worst],
             "blamed": list(self.blamed),
+            "mend": self.mend,
         }
+
+
+def next_mend(where: str, config: QuantizeConfig, trained: bool = False) -> str:
+    """Return what to try against a loss, the cheapest that was not asked for yet.
+
+    trained: the loss is that of quantization-aware training.
+    """
+    if trained:
+        return f"train longer: mobileseg qat {where} --restart --set qat.epochs=20"
+    if config.repair != "auto":
+        return f"try mobileseg quantize {where} --repair auto"
+    if config.keep_float != "auto":
+        return f"try mobileseg quantize {where} --repair auto --keep-float auto"
+    return f"try mobileseg qat {where}"
 
 
 class Judge:

@@ -14,6 +14,7 @@ from mobileseg.quantize.ranges import (
     BY_EXTREMES,
     BY_HISTOGRAM,
     Histogram,
+    histograms,
     least_divergence,
     least_squares,
     moving_average,
@@ -78,7 +79,8 @@ def test_a_graphs_ranges(method: RangeBy) -> None:
     before = graph((1, 3, 2, 4), ("y", ops.Activation("relu"), "image"))
     images = np.random.default_rng(0).uniform(-1, 1, (6, 3, 2, 4)).astype(np.float32)
     seen = observe(before, [images[:4], images[4:]])
-    found = ranges_by(method, before, [images[:4], images[4:]], seen)
+    batches = [images[:4], images[4:]]
+    found = ranges_by(method, seen, lambda: histograms(before, batches, seen))
     assert found.keys() == {"image", "y"}
     low, high = found["y"]
     assert low == pytest.approx(0, abs=1e-3) and 0.25 < high <= images.max()
@@ -88,4 +90,6 @@ def test_a_graphs_ranges(method: RangeBy) -> None:
 def test_a_dead_activation_has_a_range_of_nothing(method: RangeBy) -> None:
     before = graph((1, 3, 2, 4), ("y", ops.Activation("relu"), "image"))
     images = -np.ones((2, 3, 2, 4), np.float32)
-    assert ranges_by(method, before, [images], observe(before, [images]))["y"] == (0, 0)
+    seen = observe(before, [images])
+    found = ranges_by(method, seen, lambda: histograms(before, [images], seen))
+    assert found["y"] == (0, 0)

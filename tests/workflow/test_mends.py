@@ -137,7 +137,8 @@ def test_every_export_keeps_its_own_calibration(copy: Place, call: Call) -> None
     said = call(*words, "--images", 3)
     assert said.code == 0, said.err
     assert (folder / CALIBRATION).read_bytes() == before
-    other = json.loads((folder / "tiny-skips-int8-int8io.calibration.json").read_text())
+    name = "tiny-skips-int8-3images-int8io.calibration.json"
+    other = json.loads((folder / name).read_text())
     assert len(other["images"]) == 3
     (folder / CALIBRATION).unlink()
     (copy.folder / "data" / "train.txt").unlink()
@@ -147,7 +148,8 @@ def test_every_export_keeps_its_own_calibration(copy: Place, call: Call) -> None
 def test_fewer_pictures_than_wished_are_said(copy: Place, call: Call, tmp_path: Path) -> None:
     words = ["export", "tiny/skips", "--int8", "--runs", copy.runs, "--out", tmp_path]
     said = call(*words, "--images", 1000)
-    manifest = json.loads((tmp_path / CALIBRATION).read_text())
+    name = "tiny-skips-int8-1000images.calibration.json"
+    manifest = json.loads((tmp_path / name).read_text())
     assert f"calibrated on {len(manifest['images'])} pictures" in said.err
     assert "calibrated on" not in call(*words, "--images", 4).err
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mobileseg.graph.ir import Graph, Node
 from mobileseg.graph.ir import Tensor as Value
 from mobileseg.graph.ops import Conv2d, ConvTranspose2d
-from mobileseg.quantize.convert import int8_constant
+from mobileseg.quantize.convert import stored_constant
 
 CONVS = (Conv2d, ConvTranspose2d)
 
@@ -77,7 +77,7 @@ def _key(name: str) -> str:
 
 
 def _rounded(value: Value) -> Tensor:
-    stored = int8_constant(value)
+    stored = stored_constant(value)
     assert stored.data is not None and stored.quant is not None
     steps = stored.data.astype(np.float64) - stored.quant.zero_point
     return torch.from_numpy((steps * stored.quant.scale[0]).astype(np.float32))
