@@ -198,10 +198,8 @@ def assemble(
             raise MobilesegError(f"{node.layer}: {node.output!r} is made twice")
         shape = node.op.shape([tensors[name].shape for name in node.inputs])
         _check_rank(node, shape, tensors)
-        before = known.get(node.output)
-        fresh = Tensor(node.output, shape, "int32" if isinstance(node.op, ArgMax) else "float32")
-        made = fresh if before is None else replace(before, shape=shape)
-        tensors[node.output] = made
+        before = known.get(node.output) or _fresh(node, shape)
+        tensors[node.output] = before if before.shape == shape else replace(before, shape=shape)
     for name in outputs:
         if name not in tensors:
             raise MobilesegError(f"graph: output {name!r} is made by no node")
@@ -223,9 +221,14 @@ def _live(nodes: Sequence[Node], outputs: Sequence[str]) -> list[Node]:
     return live[::-1]
 
 
+def _fresh(node: Node, shape: Shape) -> Tensor:
+    return Tensor(node.output, shape, "int32" if isinstance(node.op, ArgMax) else "float32")
+
+
 def _check_rank(node: Node, shape: Shape, tensors: Mapping[str, Tensor]) -> None:
-    from_constant = all(tensors[name].data is not None for name in node.inputs)
-    if len(shape) != 4 and not isinstance(node.op, ArgMax) and not from_constant:
+    if len(shape) == 4 or isinstance(node.op, ArgMax):
+        return
+    if any(tensors[name].data is None for name in node.inputs):
         raise MobilesegError(f"{node.layer}: {node.output!r} has {len(shape)} axes; all have 4")
 
 

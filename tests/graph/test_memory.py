@@ -109,7 +109,7 @@ def test_another_order_computes_the_same_in_no_more_memory(of: Graph) -> None:
 
 def test_a_shortcut_is_taken_early() -> None:
     after = passes.order_for_memory(SHORTCUT)
-    assert [node.output for node in after.nodes] == ["large", "a", "short", "b", "c", "sum"]
+    assert [node.output for node in after.nodes] == ["large", "short", "a", "b", "c", "sum"]
     assert lower_bound(after) == LINE * (20 + 2 + 10)
     assert plan(after).nbytes == lower_bound(after)
 

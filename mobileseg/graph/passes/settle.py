@@ -5,6 +5,7 @@ Exact but for float32's rounding of a weight. None of it adds a node or a multip
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -210,14 +211,23 @@ def carry_factor(graph: Graph) -> Graph:
     On the way there stand operators for which a factor may come later: pooling, resizing, the
     product with something else. What they make is named anew, for it is another value.
     """
+    ways = _ways(graph)
+    return carry_factor(_taken(graph, ways)) if ways else graph
+
+
+def _ways(graph: Graph) -> list[_Way]:
+    """Return factors that can be carried at once: none meets what another one changes."""
+    found: list[_Way] = []
+    changed: set[str] = set()
     for node in graph.nodes:
         factor = _factor(graph, node)
         if factor is None:
             continue
-        way = _Way(graph, node)
-        if way.ends_in_weights(node.output):
-            return carry_factor(way.taken(factor))
-    return graph
+        way = _Way(graph, node, factor)
+        if way.ends_in_weights(node.output) and changed.isdisjoint(way.changes()):
+            found.append(way)
+            changed |= way.changes()
+    return found
 
 
 def _factor(graph: Graph, node: Node) -> float | None:
@@ -236,6 +246,7 @@ class _Way:
 
     graph: Graph
     product: Node
+    factor: float
     passed: set[str] = field(default_factory=set)
     ends: set[str] = field(default_factory=set)
 
@@ -260,22 +271,30 @@ class _Way:
             return reader.op.function == "relu"
         return isinstance(reader.op, GlobalMean | Resize | Pad | Crop | DepthToSpace | Pool)
 
-    def taken(self, factor: float) -> Graph:
-        draft = Draft(self.graph)
-        renamed = {self.product.output: self.product.inputs[0]}
-        renamed |= {name: f"{name}.unscaled" for name in self.passed}
-        for node in self.graph.nodes:
-            if node is self.product:
-                continue
-            inputs = [renamed.get(name, name) for name in node.inputs]
-            if node.output in self.ends:
-                weight = draft.data(node.inputs[1])
-                scaled = weight if is_hollow(weight) else (weight * np.float64(factor))
-                name = f"{node.output}.weight_scaled"
-                inputs[1] = draft.constant(name, _as_float32(scaled))
-            output = renamed.get(node.output, node.output)
-            draft.nodes.append(replace(node, inputs=tuple(inputs), output=output))
-        return draft.finish()
+    def changes(self) -> set[str]:
+        return {self.product.output, *self.passed, *self.ends}
+
+
+def _taken(graph: Graph, ways: Sequence[_Way]) -> Graph:
+    draft = Draft(graph)
+    renamed = {name: f"{name}.unscaled" for way in ways for name in way.passed}
+    renamed |= {way.product.output: way.product.inputs[0] for way in ways}
+    factors = {name: way.factor for way in ways for name in way.ends}
+    products = {way.product.output for way in ways}
+    for node in graph.nodes:
+        if node.output in products:
+            continue
+        inputs = [renamed.get(name, name) for name in node.inputs]
+        if node.output in factors:
+            weight = draft.data(node.inputs[1])
+            factor = np.float64(factors[node.output])
+            name = f"{node.output}.weight_scaled"
+            inputs[1] = draft.constant(
+                name, _as_float32(weight if is_hollow(weight) else weight * factor)
+            )
+        output = renamed.get(node.output, node.output)
+        draft.nodes.append(replace(node, inputs=tuple(inputs), output=output))
+    return draft.finish()
 
 
 def _as_float32(data: Array) -> Array:
