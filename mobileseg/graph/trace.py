@@ -28,7 +28,7 @@ def trace(module: nn.Module, image_size: tuple[int, int]) -> Graph:
     was_training = module.training
     module.eval()
     try:
-        traced = fx.symbolic_trace(module)
+        traced = fx.Tracer().trace(module)
     except (fx.proxy.TraceError, TypeError) as error:
         raise MobilesegError(
             f"{type(module).__name__}: cannot be traced ({error}); "
@@ -36,9 +36,9 @@ def trace(module: nn.Module, image_size: tuple[int, int]) -> Graph:
         ) from None
     finally:
         module.train(was_training)
-    tracer = _Tracer(traced)
+    tracer = _Tracer(module)
     image = Tensor(IMAGE, (1, 3, *image_size))
-    for node in traced.graph.nodes:
+    for node in traced.nodes:
         tracer.visit(node, image)
     return _rename_output(assemble([image], tracer.nodes, tracer.outputs, tracer.tensors))
 
@@ -55,7 +55,7 @@ def _rename_output(graph: Graph) -> Graph:
 class _Tracer:
     """Walks the fx graph; `values` holds a tensor's name, or any other Python value, per node."""
 
-    traced: fx.GraphModule
+    module: nn.Module
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class _Tracer:
 
     def _call_module(self, node: fx.Node) -> None:
         path = str(node.target)
-        layer = self.traced.get_submodule(path)
+        layer = self.module.get_submodule(path)
         handler = next((h for kind, h in MODULES.items() if isinstance(layer, kind)), None)
         if handler is None:
             known = ", ".join(kind.__name__ for kind in MODULES)

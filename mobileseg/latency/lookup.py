@@ -26,6 +26,8 @@ def in_lookup(graph: Graph, node: Node) -> Node | None:
 
 
 def _goes_on(graph: Graph, node: Node) -> bool:
+    if not _is_pointwise(graph, node):
+        return False
     reader = graph.only_consumer(node.output)
     return reader is not None and node in _chain(graph, reader)[1:]
 
@@ -60,10 +62,9 @@ def _source(graph: Graph, members: list[Node]) -> str:
 
 
 def _is_pointwise(graph: Graph, node: Node) -> bool:
-    if graph[node.output].dtype != "int8":
+    if not isinstance(node.op, (Activation, Add, Mul)) or graph[node.output].dtype != "int8":
         return False
     if isinstance(node.op, Activation):
         return node.op.function == "sigmoid"
     # One number for all; a value per channel makes another table for each.
-    numbers = all(t.data.size == 1 for t in graph.constants(node) if t.data is not None)
-    return isinstance(node.op, Add | Mul) and numbers
+    return all(t.data.size == 1 for t in graph.constants(node) if t.data is not None)
