@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe's path, or a shipped recipe's name.")]
 RunArg = Annotated[str, typer.Argument(help="NAME/STEP, NAME (its last step), or a folder.")]
+NetArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="NAME/STEP, NAME (its last step), a folder, or anybody's .onnx or .tflite file.",
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Data = Annotated[
@@ -47,6 +54,21 @@ SshConfig = Annotated[Path | None, typer.Option(help="Configuration file for the
 BenchmarkModel = Annotated[
     Path | None, typer.Option(help="Your benchmark_model for Android, for --on adb.")
 ]
+InputSize = Annotated[
+    str | None,
+    typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        help="What a file takes of a pixel: imagenet, unit (0 to 1), bytes, or MEAN/STD in bytes, "
+        "as 127.5/127.5; by default what it says itself."
+    ),
+]
+RecipeOf = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Recipe whose data and [quantize] are meant, for a file."),
+]
 RUNS = Path("runs")
 
 
@@ -56,6 +78,26 @@ def parse_size(given: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise typer.BadParameter(f"{given!r}; it is HEIGHT,WIDTH in pixels, as 256,512")
     return int(sides[0]), int(sides[1])
+
+
+def is_file(given: str) -> bool:
+    """Whether anybody's network is meant, and no run."""
+    return given.endswith((".onnx", ".tflite"))
+
+
+def file_options(pixels: str | None, input_size: str | None, recipe: str | None = None) -> Any:
+    """Return how a file is to be taken."""
+    from mobileseg.workflow.foreign import FileOptions
+
+    size = parse_size(input_size) if input_size is not None else None
+    return FileOptions(pixels, size, recipe)
+
+
+def require_file(given: str, **options: object) -> None:
+    """Refuse options that are of files alone where a run is given."""
+    wrong = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if wrong:
+        raise typer.BadParameter(f"{', '.join(wrong)}: of .onnx and .tflite files; {given} is none")
 
 
 def show(data: Any, tables: Iterable[Table], as_json: bool) -> None:

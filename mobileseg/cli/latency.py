@@ -14,6 +14,7 @@ from mobileseg.cli.common import (
     BenchmarkModel,
     BoardPython,
     Device,
+    InputSize,
     Json,
     On,
     Rewrite,
@@ -60,10 +61,7 @@ def price(
         int | None,
         typer.Option(min=1, help="Threads of the device's profile, and of the measurement."),
     ] = None,
-    input_size: Annotated[
-        str | None,
-        typer.Option(metavar="HEIGHT,WIDTH", help="Size of an .onnx file's input if it is open."),
-    ] = None,
+    input_size: InputSize = None,
     advise: Annotated[
         bool, typer.Option("--advise", help="Say what slows it down and what cuts would save.")
     ] = False,

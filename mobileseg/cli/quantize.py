@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mobileseg.cli.common import RUNS, Data, Json, RunArg, Runs, say, show
+from mobileseg.cli.common import (
+    RUNS,
+    Data,
+    InputSize,
+    Json,
+    NetArg,
+    Pixels,
+    RecipeOf,
+    Runs,
+    file_options,
+    is_file,
+    require_file,
+    say,
+    show,
+)
 
 if TYPE_CHECKING:
     from mobileseg.runs import Run
@@ -62,9 +76,18 @@ def given(**options: Any) -> dict[str, Any]:
     return found
 
 
+def number_or_folder(text: str | None) -> tuple[int | None, Path | None]:
+    """Return how many pictures calibrate, or the folder of those that do."""
+    if text is None or not text.isdecimal():
+        return None, Path(text) if text else None
+    if int(text) < 1:
+        raise typer.BadParameter(f"--images {text}: at least one calibrates")
+    return int(text), None
+
+
 @app.command()
 def quantize(
-    run: RunArg,
+    run: NetArg,
     max_drop: MaxDrop = None,
     images: Images = None,
     ranges: RangesBy = None,
@@ -81,24 +104,29 @@ def quantize(
         Literal["val", "test"], typer.Option(help="Part of the data to judge on.")
     ] = "val",
     data: Data = None,
+    recipe: RecipeOf = None,
+    pixels: Pixels = None,
+    input_size: InputSize = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Judge a network in int8: float beside int8, per class, and the pictures that lose most.
 
-    Writes quantize/report.json in the run's folder. Exits with 3 where int8 loses too much, and
+    Writes quantize/report.json in a run's folder. Exits with 3 where int8 loses too much, and
     names the layers to blame.
 
     Example: mobileseg quantize portrait/final --max-drop 0.3
 
     Example: mobileseg quantize portrait/final --repair auto --sensitivity --plot .
+
+    Example: mobileseg quantize model.onnx --data DIR --pixels imagenet
     """
     from mobileseg.report.int8 import quantize_tables, verdict_line
     from mobileseg.runs import find_run
-    from mobileseg.workflow.quantize import QuantizeOptions, draw
+    from mobileseg.workflow.foreign import open_file
+    from mobileseg.workflow.quantize import QuantizeOptions, draw, quantize_file
     from mobileseg.workflow.quantize import quantize as run_quantize
 
-    found = find_run(run, runs)
     changes = given(
         max_drop=max_drop,
         images=images,
@@ -108,25 +136,38 @@ def quantize(
         activations=activations,
     )
     options = QuantizeOptions(changes, split, layers or plot is not None)
-    judged = run_quantize(found, options, data, say)
+    if is_file(run):
+        opened = open_file(Path(run), file_options(pixels, input_size, recipe), data)
+        judged, named = quantize_file(opened, options, say), [run, "--out", "."]
+    else:
+        require_file(run, recipe=recipe, pixels=pixels, input_size=input_size)
+        found = find_run(run, runs)
+        judged, named = run_quantize(found, options, data, say), _named(found, runs)
     done = judged.as_dict()
     show(done, quantize_tables(done), as_json)
     if plot is not None:
         say(f"wrote {draw(judged, plot)}")
     say(verdict_line(done["verdict"]))
-    say(f"wrote {judged.path}")
-    judged.verdict.require(found.name)
-    words = [*_named(found, runs), "--int8", *_flags(changes, done["quantize"])]
-    words += ["--no-qat"] if found.qat.ranges_path.is_file() else []
-    words += ["--data", str(data)] if data is not None else []
+    if judged.path is not None:
+        say(f"wrote {judged.path}")
+    judged.verdict.require(judged.name)
+    words = [*named, "--int8", *_flags(changes, done["quantize"])]
+    words += _words(data=data, recipe=recipe, pixels=pixels, input_size=input_size)
     say(f"next: {shlex.join(['mobileseg', 'export', *words])}")
 
 
 def _named(run: Run, runs: Path) -> list[str]:
-    """Return how a command names the run."""
+    """Return how a command names the run, and that it is meant as it was trained in float."""
+    words = [run.name, *([] if runs == RUNS else ["--runs", str(runs)])]
     if run.folder != runs / run.name:
-        return [str(run.folder)]
-    return [run.name, *([] if runs == RUNS else ["--runs", str(runs)])]
+        words = [str(run.folder)]
+    return [*words, *(["--no-qat"] if run.qat.ranges_path.is_file() else [])]
+
+
+def _words(**options: object) -> list[str]:
+    """Return options as they were given."""
+    named = [(f"--{name.replace('_', '-')}", value) for name, value in options.items()]
+    return [str(word) for pair in named if pair[1] is not None for word in pair]
 
 
 def _flags(asked: dict[str, Any], chosen: dict[str, Any]) -> list[str]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mobileseg.cli.common import (
     RUNS,
     Data,
+    InputSize,
     Json,
+    NetArg,
+    Pixels,
     RecipeArg,
+    RecipeOf,
     Rewrite,
-    RunArg,
     Runs,
     Set,
+    file_options,
+    is_file,
+    require_file,
     say,
     show,
     show_snippets,
@@ -26,13 +32,16 @@ from mobileseg.cli.common import (
 from mobileseg.cli.qat import Qat
 from mobileseg.cli.quantize import (
     ActivationSteps,
-    Images,
     KeepFloat,
     MaxDrop,
     RangesBy,
     RepairBy,
     given,
+    number_or_folder,
 )
+
+if TYPE_CHECKING:
+    from mobileseg.workflow.export import Exports
 
 app = typer.Typer()
 
@@ -84,7 +93,7 @@ def slim(
 
 @app.command(name="eval")
 def evaluate(
-    run: RunArg,
+    run: NetArg,
     files: Annotated[
         list[Path] | None, typer.Option("--file", help="Exported file to score; again for more.")
     ] = None,
@@ -92,23 +101,37 @@ def evaluate(
         Literal["train", "val", "test"], typer.Option(help="Part of the data to score on.")
     ] = "test",
     data: Data = None,
+    recipe: RecipeOf = None,
+    pixels: Pixels = None,
+    input_size: InputSize = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Score the float net, the int8 graph and the exported files side by side.
 
     Example: mobileseg eval portrait/final --split test
+
+    Example: mobileseg eval model.onnx --data DIR --pixels imagenet
     """
     from mobileseg.runs import find_run
 
-    found = find_run(run, runs)
-    from mobileseg.report.ladder import scores_table
-    from mobileseg.workflow.evaluate import evaluate_run
+    if is_file(run):
+        from mobileseg.workflow.evaluate import evaluate_file
 
-    evalset, executors = evaluate_run(found, split, data, files or [])
+        name, options = Path(run).name, file_options(pixels, input_size, recipe)
+        evalset, executors = evaluate_file(Path(run), options, split, data, files or [])
+    else:
+        require_file(run, recipe=recipe, pixels=pixels, input_size=input_size)
+        found = find_run(run, runs)
+        from mobileseg.workflow.evaluate import evaluate_run
+
+        name = found.name
+        evalset, executors = evaluate_run(found, split, data, files or [])
+    from mobileseg.report.ladder import scores_table
+
     rows = [each.as_dict() for each in executors]
-    title = f"{found.name} on {len(evalset)} pictures of {split}, percent"
-    show({"run": found.name, "executors": rows}, [scores_table(rows, found.name, title)], as_json)
+    title = f"{name} on {len(evalset)} pictures of {split}, percent"
+    show({"run": name, "executors": rows}, [scores_table(rows, name, title)], as_json)
 
 
 @app.command()
@@ -117,6 +140,8 @@ def predict(
     pictures: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     qat: Qat = True,
+    pixels: Pixels = None,
+    input_size: InputSize = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -126,9 +151,12 @@ def predict(
     """
     from mobileseg.workflow.predict import predict as run_predict
 
+    if not is_file(model):
+        require_file(model, pixels=pixels, input_size=input_size)
+    taken = file_options(pixels, input_size)
     done = []
     try:
-        for each in run_predict(model, pictures, out, runs, qat, say):
+        for each in run_predict(model, pictures, out, runs, qat, say, taken):
             done.append(each.as_dict())
             if not as_json:
                 print(f"{each.image.name}: {each.words()} -> {each.overlay}")
@@ -140,7 +168,7 @@ def predict(
 
 @app.command()
 def export(
-    run: RunArg,
+    run: NetArg,
     precision: Annotated[
         Literal["float32", "float16", "int8"] | None,
         typer.Option(help="Of weights and arithmetic; float32."),
@@ -169,7 +197,14 @@ def export(
         ),
     ] = None,
     rewrite: Rewrite = "auto",
-    images: Images = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="NUMBER|DIR",
+            help="Training pictures that calibrate int8; for a file without masks, their folder.",
+        ),
+    ] = None,
     max_drop: MaxDrop = None,
     ranges: RangesBy = None,
     repair: RepairBy = None,
@@ -186,6 +221,9 @@ def export(
         Path | None, typer.Option(help="Folder to write a picture of the memory to.")
     ] = None,
     data: Data = None,
+    recipe: RecipeOf = None,
+    pixels: Pixels = None,
+    input_size: InputSize = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
@@ -193,6 +231,8 @@ def export(
     """Write the files a phone loads and check each in its real runtime.
 
     Example: mobileseg export portrait/final --int8
+
+    Example: mobileseg export model.onnx --int8 --images PHOTOS --pixels imagenet --out .
 
     Example: mobileseg export portrait/final --int8 --explain --plot pictures
     """
@@ -203,8 +243,9 @@ def export(
         raise typer.BadParameter(
             f"--interface {interface} is of int8 files; a {chosen} file takes float32"
         )
+    count, folder = number_or_folder(images)
     changes = given(
-        images=images,
+        images=count,
         max_drop=max_drop,
         ranges=ranges,
         repair=repair,
@@ -238,15 +279,36 @@ def export(
         target=target,
         qat=qat,
     )
-    found = find_run(run, runs)
     options.require()
+    if not is_file(run):
+        require_file(run, recipe=recipe, pixels=pixels, input_size=input_size, images=folder)
+        found = find_run(run, runs)
     # These wait for torch: what is wrong with the options is said before.
+    from mobileseg.workflow.export import export as run_export
+    from mobileseg.workflow.export_file import export_file
+    from mobileseg.workflow.foreign import open_file
+
+    if is_file(run):
+        opened = open_file(Path(run), file_options(pixels, input_size, recipe), data)
+        made = export_file(opened, options, bool(data or recipe), folder, say)
+        _show_exports(opened.path.name, made, as_json)
+    else:
+        made = run_export(found, options, data, say)
+        _show_exports(found.name, made, as_json)
+    path = shlex.quote(str(made.files[0].path))
+    if activations == "int16":
+        say("no device's profile prices int16; mobileseg quantize --activations int16 times it")
+        say(f"next: mobileseg predict {path} PHOTO.jpg")
+    else:
+        say(f"next: mobileseg latency {path} --measure")
+
+
+def _show_exports(name: str, made: Exports, as_json: bool) -> None:
+    """Show what was written and how int8 was judged. Raises GateError where it loses too much."""
     from mobileseg.report.int8 import verdict_line, verdict_tables
     from mobileseg.report.ladder import exports_table, forms_tables
     from mobileseg.report.memory import explain_tables
-    from mobileseg.workflow.export import export as run_export
 
-    made = run_export(found, options, data, say)
     files = [each.as_dict() for each in made.files]
     verdicts = [verdict.as_dict() for verdict in made.verdicts]
     tables = [exports_table(files), *forms_tables(files)]
@@ -254,7 +316,7 @@ def export(
     if made.explained:
         tables += explain_tables(made.explained)
     done = {
-        "run": found.name,
+        "run": name,
         "files": files,
         "verdicts": verdicts,
         "files_agreement": made.agreement,
@@ -265,20 +327,14 @@ def export(
         for each in files:
             show_snippets(each["snippets"])
     show(done, tables, as_json)
-    if plot is not None and made.explained:
+    if made.explained and "picture" in made.explained:
         say(f"wrote {made.explained['picture']}")
     for file, each in zip(made.files, verdicts, strict=False):
         say(f"{file.path.name}: {verdict_line(each)}")
     if made.agreement is not None:
         say(f"both files call {100 * made.agreement:.2f} % of the pixels alike")
     for verdict in made.verdicts:
-        verdict.require(found.name)
-    path = shlex.quote(str(made.files[0].path))
-    if activations == "int16":
-        say("no device's profile prices int16; mobileseg quantize --activations int16 times it")
-        say(f"next: mobileseg predict {path} PHOTO.jpg")
-    else:
-        say(f"next: mobileseg latency {path} --measure")
+        verdict.require(name)
 
 
 @app.command()

@@ -69,10 +69,17 @@ class Runner(Protocol):
         ...
 
 
-def load(path: Path, threads: int = 1, trusted: bool = False) -> Runner:
+def load(
+    path: Path,
+    threads: int = 1,
+    trusted: bool = False,
+    size: tuple[int, int] | None = None,
+    channels_last: bool = False,
+) -> Runner:
     """Return the file, loaded. Raises MobilesegError for a damaged file or an unknown ending.
 
-    trusted: written and checked by this process, so that no other one tries it first.
+    trusted: written and checked by this process, so that no other one tries it first. Of .onnx
+    files: size, the (height, width) that it leaves open; channels_last, how its output is laid out.
     """
     if not path.is_file():
         raise MobilesegError(f"{path}: there is no such file; export one first")
@@ -81,7 +88,7 @@ def load(path: Path, threads: int = 1, trusted: bool = False) -> Runner:
             require_runs(path)
         return LiteRT(path, threads)
     if path.suffix == ".onnx":
-        return OnnxRuntime(path, threads)
+        return OnnxRuntime(path, threads, size, channels_last)
     raise MobilesegError(f"{path}: ends in neither .tflite nor .onnx")
 
 
@@ -107,15 +114,24 @@ def _damaged(path: Path, runtime: str, reason: object) -> MobilesegError:
     return MobilesegError(f"{path}: {runtime} cannot run it ({reason}); export it again")
 
 
-def _size(path: Path, shape: Sequence[Any]) -> tuple[int, int]:
-    """Return the height and width of an input `(1, 3, height, width)`."""
-    known = all(isinstance(n, int) and n > 0 for n in shape)
-    if not known or len(shape) != 4 or tuple(shape[:2]) != (1, 3):
+def _size(
+    path: Path, shape: Sequence[Any], wished: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Return the height and width of an input `(1, 3, height, width)`; `wished` where open."""
+    sides = [n if isinstance(n, int) and n > 0 else 0 for n in shape]
+    # A batch that is open takes one picture, too.
+    batch, channels, *map_sides = sides if len(sides) == 4 else [0] * 4
+    height, width = (n or m for n, m in zip(map_sides, wished or (0, 0), strict=True))
+    if batch > 1 or channels != 3 or not height or not width:
         raise MobilesegError(
             f"{path}: takes {list(shape)}; a segmenter takes (1, 3, height, width), in TFLite "
             "(1, height, width, 3)"
         )
-    return shape[2], shape[3]
+    return height, width
+
+
+def _is_channels_last(shape: Sequence[Any]) -> bool:
+    return len(shape) == 4 and shape[3] == 3 and shape[1] not in {1, 3}
 
 
 def _require_fit(runner: Runner, images: Array) -> None:
@@ -168,8 +184,14 @@ class OnnxRuntime:
 
     partitions: int | None = None
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        size: tuple[int, int] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        self._path, self._output_last = path, channels_last
         self._session = _session(path, threads)
         given = self._session.get_inputs()[0]
         self._input = given.name
@@ -177,7 +199,9 @@ class OnnxRuntime:
         if given.type not in types:
             raise MobilesegError(f"{path}: takes {given.type}, which is no image")
         self.input_dtype = np.dtype(types[given.type])
-        self.image_size = _size(path, given.shape)
+        self._last = _is_channels_last(given.shape)
+        shape = [given.shape[axis] for axis in (0, 3, 1, 2)] if self._last else given.shape
+        self.image_size = _size(path, shape, size)
         try:
             meta = self._session.get_modelmeta().custom_metadata_map
             self._scale = float(meta.get("output_scale", 0))
@@ -190,10 +214,12 @@ class OnnxRuntime:
         parts: list[Array] = []
         for image in images:
             try:
-                parts += self._session.run(None, {self._input: image[None]})
+                given = image.transpose(1, 2, 0) if self._last else image
+                parts += self._session.run(None, {self._input: given[None]})
             except Exception as error:
                 raise _damaged(self._path, "ONNX Runtime", error) from None
-        return np.concatenate(parts)
+        out = np.concatenate(parts)
+        return np.moveaxis(out, 3, 1) if self._output_last and out.ndim == 4 else out
 
     def reals(self, result: Array) -> Array:
         if not self._scale:

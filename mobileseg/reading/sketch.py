@@ -25,6 +25,8 @@ class Reading:
 
     graph: Graph
     notes: tuple[str, ...] = ()
+    # Whether the file gives its maps channels last, which is its own affair: the graph does not.
+    channels_last: bool = False
 
 
 class RefusedError(Exception):
@@ -39,11 +41,13 @@ class UnknownOperatorsError(MobilesegError):
 class Act:
     """A value that the network computes: the graph's tensor, and the shape that the file gives it.
 
-    `(N, C)` in the file is `(N, C, 1, 1)` in the graph, and a flattened map stays a map.
+    `(N, C)` in the file is `(N, C, 1, 1)` in the graph, and a flattened map stays a map. order: of
+    a transposed map, which of the graph's axes each of the file's is; empty where none is moved.
     """
 
     name: str
     shape: Shape
+    order: Shape = ()
 
 
 @dataclass(frozen=True, eq=False)

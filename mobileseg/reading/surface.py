@@ -76,6 +76,8 @@ class Surface:
     opset: int = 0
     foreign_domains: tuple[str, ...] = ()
     outside_data: int = 0
+    # The tool that wrote an ONNX file, as the file says.
+    producer: str = ""
 
     @property
     def image(self) -> Edge | None:

@@ -88,8 +88,9 @@ def scores_table(executors: Sequence[Facts], run: str, title: str) -> Table:
     for name in executors[0]["scores"]["iou_percent"]:
         values = [each["scores"]["iou_percent"].get(name) for each in executors]
         table.add_row(f"IoU {name}", *map(number, values))
-    agreements = [number(100 * each["agreement"]) for each in executors]
-    table.add_row("pixels called as the float net", *agreements)
+    if len(executors) > 1:
+        agreements = [number(100 * each["agreement"]) for each in executors]
+        table.add_row("pixels called as the float net", *agreements)
     return table
 
 

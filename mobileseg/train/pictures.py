@@ -31,6 +31,18 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
+def picture_paths(given: Path) -> list[Path]:
+    """Return a picture, or a folder's pictures by name. Raises MobilesegError where none is."""
+    if given.is_file():
+        return [given]
+    if not given.is_dir():
+        raise MobilesegError(f"{given}: there is no such picture or folder")
+    found = sorted(path for path in given.iterdir() if path.suffix.lower() in IMAGES)
+    if not found:
+        raise MobilesegError(f"{given}: holds no picture ({', '.join(sorted(IMAGES))})")
+    return found
+
+
 def read_image(path: Path) -> U8:
     """Return the picture as RGB [H, W, 3], turned upright as its EXIF orientation says.
 

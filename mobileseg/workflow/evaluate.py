@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predic
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.export import export_stem
+from mobileseg.workflow.foreign import FileOptions, open_file
+from mobileseg.workflow.forms import FOR_INT8, choose
 from mobileseg.workflow.int8 import calibration_path, read_int8
 from mobileseg.workflow.network import (
     Predict,
@@ -75,14 +77,40 @@ def evaluate_run(
     trained = load_trained(run)
     if trained is not None:
         executors.append(("qat graph", graph_predict(trained.int8().graph)))
-    for path in files or sorted(_exports(run)):
+    executors += _loaded(files or sorted(_exports(run)), size, run.name)
+    return evalset, _side_by_side(executors, evalset)
+
+
+def evaluate_file(
+    path: Path, options: FileOptions, split: Split, data: Path | None, files: Sequence[Path]
+) -> tuple[EvalSet, list[Evaluated]]:
+    """Score anybody's file in its runtime on one split; of a float file our graph and int8, too.
+
+    files: others to score beside it, as `mobileseg export` writes them. Raises MobilesegError
+    where data or files do not fit.
+    """
+    given = open_file(path, options, data)
+    executors: list[tuple[str, Predict]] = [(path.name, given.predict)]
+    if not given.quantized:
+        graph = choose(given.graph, FOR_INT8)(given.graph)
+        int8 = as_recipe_says(graph, given.recipe, given.recipe.quantize).made.graph
+        executors += [
+            ("float graph", graph_predict(given.graph)),
+            ("int8 graph", graph_predict(int8)),
+        ]
+    executors += _loaded(files, given.size, path.name)
+    evalset = load_eval(pairs(given.recipe.data, split), given.recipe.data, given.size)
+    return evalset, _side_by_side(executors, evalset)
+
+
+def _loaded(files: Iterable[Path], size: tuple[int, int], name: str) -> list[tuple[str, Predict]]:
+    found = []
+    for path in files:
         runner = load(path)
         if runner.image_size != size:
-            raise MobilesegError(
-                f"{path}: takes {runner.image_size} pictures, {run.name} takes {size}"
-            )
-        executors.append((path.name, file_predict(runner)))
-    return evalset, _side_by_side(executors, evalset)
+            raise MobilesegError(f"{path}: takes {runner.image_size} pictures, {name} takes {size}")
+        found.append((path.name, file_predict(runner)))
+    return found
 
 
 def _exported_graph(run: Run, recipe: Recipe, graph: Graph, files: Sequence[Path]) -> Graph | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -113,21 +113,37 @@ def export(
     if made is None:
         return Exports(files, explained=explained)
     config, judge = wished(recipe, options.quantize), judge_of(net, recipe)
+    mend = next_mend(run.name, config, trained=_trained(run, options) is not None)
+    verdicts, alike = judged(files, made, judge, config.max_drop, mend, say)
+    return Exports(files, verdicts, alike, explained)
+
+
+def judged(
+    files: Sequence[Exported],
+    made: Quantized,
+    judge: Judge,
+    max_drop: float,
+    mend: str,
+    say: Say = lambda _: None,
+) -> tuple[tuple[Verdict, ...], float | None]:
+    """Return the verdict on each int8 file, and of two the share of pixels they call alike.
+
+    mend: what to try next where int8 loses too much.
+    """
     labels: list[list[Labels]] = [[] for _ in files]
     verdicts = [
-        judge.verdict(recorded(file_predict(load(file.path, trusted=True)), mine), config.max_drop)
+        judge.verdict(recorded(file_predict(load(file.path, trusted=True)), mine), max_drop)
         for file, mine in zip(files, labels, strict=True)
     ]
     if not all(verdict.passed for verdict in verdicts):
         say("int8 loses too much; looking for the layers to blame")
-        mend = next_mend(run.name, config, trained=_trained(run, options) is not None)
         found = blamed(made, judge)
         verdicts = [
             verdict if verdict.passed else replace(verdict, blamed=found, mend=mend)
             for verdict in verdicts
         ]
     alike = float(np.mean(agreements(labels[0], labels[1]))) if len(files) > 1 else None
-    return Exports(files, tuple(verdicts), alike, explained)
+    return tuple(verdicts), alike
 
 
 def _explained(
@@ -183,23 +199,44 @@ def _export(
         write_calibration(path, made, settled.config, seen, recipe, run)
     elif options.precision == "float16":
         graph = float16_weights(graph)
+    named = Named(folder, stem, run.name, recipe.data.classes)
+    return write_files(graph, choice, named, options, shown), made
+
+
+@dataclass(frozen=True)
+class Named:
+    """Where files go, what their names begin with, and what they say of themselves."""
+
+    folder: Path
+    stem: str
+    title: str
+    labels: tuple[str, ...]
+
+
+def write_files(
+    graph: Graph, choice: Choice, named: Named, options: ExportOptions, shown: Pictures
+) -> list[Exported]:
+    """Write the graph in the formats wished for, with code that uses it, and check each file.
+
+    Raises GateError where a file computes something else than the graph on the pictures `shown`.
+    """
     written = []
     for kind in options.formats:
-        path = folder / f"{stem}.{kind}"
-        contract = contract_of(graph, run.name, recipe.data.classes, kind, options.output)
+        path = named.folder / f"{named.stem}.{kind}"
+        contract = contract_of(graph, named.title, named.labels, kind, options.output)
         write_atomic(path, segmenter_file(graph, contract, options.memory_plan))
         check = check_file(path, graph, shown)
         snippets = write_snippets(path, contract, options.target)
         size = path.stat().st_size
         written.append(Exported(path, size, check, choice, contract, snippets, graph))
     write_json(
-        folder / f"{stem}.json",
+        named.folder / f"{named.stem}.json",
         [asdict(options) | {"folder": None, "plot": None}, *(w.as_dict() for w in written)],
     )
     for each in written:
         require(each.check)
         require_kept(each.path, options.target, static_rows(each.path, options.target))
-    return written, made
+    return written
 
 
 def _trained(run: Run, options: ExportOptions) -> Trained | None:
@@ -225,7 +262,13 @@ def export_stem(recipe: Recipe, run: Run, options: ExportOptions, trained: bool 
 
     trained: by quantization-aware training.
     """
-    words = [recipe.name, run.folder.name, *(["qat"] if trained else []), options.precision]
+    name = (recipe.name, run.folder.name, *(["qat"] if trained else []))
+    return stem_of(name, recipe, options)
+
+
+def stem_of(name: Sequence[str], recipe: Recipe, options: ExportOptions) -> str:
+    """Return the name of a file of the network of this name; see `export_stem`."""
+    words = [*name, options.precision]
     if options.precision == "int8":
         words += changed_words(recipe, options.quantize)
     if options.precision == "int8" and options.interface != "uint8":

@@ -27,8 +27,8 @@ from mobileseg.runs import Run
 from mobileseg.train.data import read_image, resize_image
 from mobileseg.train.pairs import Pair, listed, pairs
 from mobileseg.validate import parse
-from mobileseg.workflow.forms import FOR_INT8, Choice, Forms
-from mobileseg.workflow.network import Output, Pictures, formed_graph
+from mobileseg.workflow.forms import FOR_INT8, Choice, Forms, choose
+from mobileseg.workflow.network import Output, Pictures, plain_graph, with_output
 
 _BATCH = 16
 # Letters of one word in a file's name; folders take 255 of the whole.
@@ -78,11 +78,18 @@ def graph_for(
     With int16 activations, which no price knows, they stay plain where no form is asked for; but a
     hard swish is rewritten, for LiteRT has no int16 kernel of it.
     """
-    if changes.get("activations") != "int16":
-        return formed_graph(net, output, forms)
-    plain = replace(forms, rewrite="none") if forms.rewrite == "auto" else forms
-    graph, choice = formed_graph(net, output, plain)
-    return hard_swish_to_mul(graph), choice
+    return formed_for(with_output(plain_graph(net), output), changes, forms)
+
+
+def formed_for(
+    graph: Graph, changes: Mapping[str, Any], forms: Forms = FOR_INT8
+) -> tuple[Graph, Choice]:
+    """Return the same of a graph that is as its network has it; see `graph_for`."""
+    sixteen = changes.get("activations") == "int16"
+    plain = replace(forms, rewrite="none") if sixteen and forms.rewrite == "auto" else forms
+    choice = choose(graph, plain)
+    formed = choice(graph)
+    return hard_swish_to_mul(formed) if sixteen else formed, choice
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mobileseg.export.runtime import Runner, pixels_as
 from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
-from mobileseg.graph.ir import Graph, Node
+from mobileseg.graph.ir import Array, Graph, Node
 from mobileseg.graph.passes import NORMALISE, Pass, normalise
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import Net, build
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Output: TypeAlias = Literal["logits", "softmax", "sigmoid", "argmax"]
 Pictures: TypeAlias = NDArray[np.uint8]
 Predict: TypeAlias = Callable[[Pictures], NDArray[np.float32]]
+# Pictures and a file's type to what the file takes, `(N, 3, H, W)`.
+Taken: TypeAlias = Callable[[Pictures, "np.dtype[Any]"], Array]
 
 _HEADS: dict[Output, tuple[ops.Op, str]] = {
     "softmax": (ops.Softmax(), "probabilities"),
@@ -136,11 +138,14 @@ def graph_predict(graph: Graph) -> Predict:
     return run_int8
 
 
-def file_predict(runner: Runner) -> Predict:
-    """Return an exported file in its runtime as a function of pictures `(N, H, W, 3)`."""
+def file_predict(runner: Runner, taken: Taken = pixels_as) -> Predict:
+    """Return a file in its runtime as a function of pictures `(N, H, W, 3)`.
+
+    taken: what it takes of them; by default as our own files do.
+    """
 
     def run(images: Pictures) -> NDArray[np.float32]:
-        result: Any = runner.reals(runner(pixels_as(images, runner.input_dtype)))
+        result: Any = runner.reals(runner(taken(images, runner.input_dtype)))
         return np.asarray(result, np.float32)
 
     return run

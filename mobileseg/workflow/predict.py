@@ -13,16 +13,16 @@ import numpy as np
 from PIL import Image
 
 from mobileseg.errors import MobilesegError
-from mobileseg.export.runtime import load
 from mobileseg.files import write_atomic
 from mobileseg.nets.module import Net
+from mobileseg.reading.read import ENDINGS
 from mobileseg.runs import find_run
 from mobileseg.train.evaluate import labels_at, module_predict
-from mobileseg.train.pictures import IMAGES, read_image, resize_image
+from mobileseg.train.pictures import picture_paths, read_image, resize_image
+from mobileseg.workflow.foreign import AS_IT_SAYS, FileOptions, file_predictor
 from mobileseg.workflow.network import (
     Pictures,
     Predict,
-    file_predict,
     graph_predict,
     load_net,
 )
@@ -59,20 +59,21 @@ def predict(
     runs: Path,
     qat: bool = True,
     say: Callable[[str], None] = lambda _: None,
+    taken: FileOptions = AS_IT_SAYS,
 ) -> Iterator[Predicted]:
     """Yield each picture's mask (class numbers, with a palette) and overlay, both PNG.
 
     model: a run, or a .tflite or .onnx file. given: a picture, or a folder of them. out: by
     default the run's folder `predict`; a file by itself needs one. qat: whether a run that was
-    trained as int8 predicts as that int8 graph. Raises MobilesegError before
-    anything is written where two results would have one name, and after the last picture where
-    some could not be read.
+    trained as int8 predicts as that int8 graph. taken: how a file is to be taken. Raises
+    MobilesegError before anything is written where two results would have one name, and after the
+    last picture where some could not be read.
     """
-    run_predict, size, default = _executor(model, runs, qat, say)
+    run_predict, size, default = _executor(model, runs, qat, say, taken)
     folder = out or default
     if folder is None:
         raise MobilesegError(f"{model}: belongs to no run; say where to write with --out")
-    pictures = _pictures(given)
+    pictures = picture_paths(given)
     _require_names(pictures, folder)
     unread: list[str] = []
     for path in pictures:
@@ -88,12 +89,12 @@ def predict(
 
 
 def _executor(
-    model: str, runs: Path, qat: bool, say: Callable[[str], None]
+    model: str, runs: Path, qat: bool, say: Callable[[str], None], taken: FileOptions
 ) -> tuple[Predict, tuple[int, int], Path | None]:
     path = Path(model)
-    if path.suffix in {".tflite", ".onnx"}:
-        runner = load(path)
-        return file_predict(runner), runner.image_size, None
+    if path.suffix in ENDINGS:
+        predict, size = file_predictor(path, taken)
+        return predict, size, None
     run = find_run(model, runs)
     folder = run.folder / "predict"
     trained = load_trained(run) if qat else None
@@ -102,17 +103,6 @@ def _executor(
         return graph_predict(trained.int8().graph), run.spec().image_size, folder
     net: Net = load_net(run)
     return module_predict(net), net.spec.image_size, folder
-
-
-def _pictures(given: Path) -> list[Path]:
-    if given.is_file():
-        return [given]
-    if not given.is_dir():
-        raise MobilesegError(f"{given}: there is no such picture or folder")
-    found = sorted(path for path in given.iterdir() if path.suffix.lower() in IMAGES)
-    if not found:
-        raise MobilesegError(f"{given}: holds no picture ({', '.join(sorted(IMAGES))})")
-    return found
 
 
 def _require_names(pictures: list[Path], folder: Path) -> None:

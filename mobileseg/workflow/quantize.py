@@ -21,11 +21,12 @@ from mobileseg.train.pairs import Split
 from mobileseg.workflow.choose import Settled
 from mobileseg.workflow.device import device
 from mobileseg.workflow.export import judge_of
-from mobileseg.workflow.int8 import graph_for, wished
+from mobileseg.workflow.foreign import Foreign, file_judge, require_same
+from mobileseg.workflow.int8 import formed_for, graph_for, wished
 from mobileseg.workflow.network import load_net
 from mobileseg.workflow.sensitivity import LayerError, blamed, in_runtime, sensitivity
 from mobileseg.workflow.settle import as_recipe_says
-from mobileseg.workflow.verdict import Verdict, next_mend
+from mobileseg.workflow.verdict import Judge, Verdict, next_mend
 
 Say = Callable[[str], None]
 
@@ -56,23 +57,22 @@ class Cost:
 
 @dataclass(frozen=True)
 class Judged:
-    """A network in int8 and what was found out about it; `path` holds all of it as JSON."""
+    """A network in int8 and what was found out about it.
 
-    run: Run
+    `name`: of the run or file. `path` holds all of it as JSON; None where nothing was written.
+    """
+
+    name: str
     settled: Settled
     verdict: Verdict
     errors: tuple[LayerError, ...]
     costs: tuple[Cost, ...]
-
-    @property
-    def path(self) -> Path:
-        """Where it is written."""
-        return self.run.quantize_folder / "report.json"
+    path: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            "run": self.run.name,
+            "run": self.name,
             "quantize": asdict(self.settled.config)
             | {
                 "images": len(self.settled.seen.pairs),
@@ -93,12 +93,34 @@ def quantize(
     Raises MobilesegError where the run or its data are not there.
     """
     recipe = run.recipe().with_data(data)
-    config = wished(recipe, options.changes)
+    wished(recipe, options.changes)
     net = load_net(run)
     if run.qat.ranges_path.is_file():
         say(f"{run.name} was trained as int8, too: export writes that; this judges it without")
     judge = judge_of(net, recipe, options.split)
     graph, _ = graph_for(net, options.changes)
+    judged = _judged(run.name, graph, recipe, judge, options, say)
+    judged = replace(judged, path=run.quantize_folder / "report.json")
+    write_json(run.quantize_folder / "report.json", judged.as_dict())
+    return judged
+
+
+def quantize_file(given: Foreign, options: QuantizeOptions, say: Say = lambda _: None) -> Judged:
+    """Return the verdict on anybody's float file in int8, against the file in its runtime.
+
+    Nothing is written. Raises MobilesegError where its data are not there, GateError where our
+    graph of it computes something else.
+    """
+    judge = file_judge(given, options.split)
+    require_same(given, given.graph, judge.evalset.images[:2])
+    graph, _ = formed_for(given.graph, options.changes)
+    return _judged(given.path.name, graph, given.recipe, judge, options, say)
+
+
+def _judged(
+    name: str, graph: Graph, recipe: Recipe, judge: Judge, options: QuantizeOptions, say: Say
+) -> Judged:
+    config = wished(recipe, options.changes)
     settled = as_recipe_says(graph, recipe, config, val=judge, say=say)
     verdict = judge.verdict(in_runtime(settled.made.graph), config.max_drop)
     errors: list[LayerError] = []
@@ -107,11 +129,9 @@ def quantize(
         errors = sensitivity(settled.made, judge.of_first(_SENSITIVITY_IMAGES))
     if not verdict.passed:
         named = blamed(settled.made, judge, errors)
-        verdict = replace(verdict, blamed=named, mend=next_mend(run.name, config))
+        verdict = replace(verdict, blamed=named, mend=next_mend(name, config))
     costs = _costs(settled, recipe)
-    judged = Judged(run, settled, verdict, tuple(errors), tuple(costs))
-    write_json(judged.path, judged.as_dict())
-    return judged
+    return Judged(name, settled, verdict, tuple(errors), tuple(costs))
 
 
 def _costs(settled: Settled, recipe: Recipe) -> list[Cost]:
@@ -146,7 +166,7 @@ def _timed(*graphs: Graph) -> list[float]:
 
 def draw(judged: Judged, folder: Path) -> Path:
     """Write the picture of the layers' errors, and return its path."""
-    path = folder / f"{judged.run.name.replace('/', '-')}-sensitivity.png"
-    title = f"{judged.run.name}: one layer in int8, all others in float"
+    path = folder / f"{judged.name.replace('/', '-')}-sensitivity.png"
+    title = f"{judged.name}: one layer in int8, all others in float"
     plot([error.as_dict() for error in judged.errors], title, path)
     return path

@@ -533,10 +533,6 @@ def test_files_of_torchs_exporter(opset: int) -> None:
             torch.onnx.export(net, (torch.from_numpy(image),), made, **words)
         except (ImportError, TypeError, RuntimeError) as error:
             pytest.skip(f"this torch exports no ONNX without further packages: {error}")
-    data = made.getvalue()
-    if opset < 13:
-        with pytest.raises(MobilesegError, match="Transpose"):
-            read(data)
-        return
-    graph = assert_same(data, image.shape)
+    # Before opset 13 its softmax stands between two Transposes, which are no nodes.
+    graph = assert_same(made.getvalue(), image.shape)
     assert graph.nodes[0].op == ops.Conv2d((2, 2), (1, 1, 1, 1), activation="relu6")

@@ -9,6 +9,7 @@ of the nodes.
 from mobileseg.graph.passes.clean import fold_constants, merge_twins, remove_idle
 from mobileseg.graph.passes.deconv import deconv_to_conv
 from mobileseg.graph.passes.draft import Pass, Rewrite, run_passes
+from mobileseg.graph.passes.entrance import float32_weights, scale_input
 from mobileseg.graph.passes.float16 import float16_weights
 from mobileseg.graph.passes.fold import (
     NORMALISE,
@@ -76,6 +77,7 @@ __all__ = [
     "explicit_crop",
     "explicit_pad",
     "float16_weights",
+    "float32_weights",
     "fold_batch_norm",
     "fold_constants",
     "fold_crelu",
@@ -100,6 +102,7 @@ __all__ = [
     "run_passes",
     "same_cut",
     "same_pads",
+    "scale_input",
     "softmax_to_sigmoid",
     "split_concat",
     "unsigned_steps",

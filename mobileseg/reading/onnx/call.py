@@ -81,6 +81,8 @@ class Call:
         found = self.value(position)
         if not isinstance(found, Act):
             raise RefusedError(f"a constant as input {position}")
+        if found.order:
+            raise RefusedError(f"axes {list(found.order)}")
         return found
 
     def map(self, position: int = 0) -> str:
@@ -187,4 +189,5 @@ class Call:
         return [name for name in self.node.output if name]
 
 
-Handler: TypeAlias = Callable[[Call], Value]
+# Of several outputs the values in order.
+Handler: TypeAlias = Callable[[Call], Value | Sequence[Value]]

@@ -9,8 +9,8 @@ Source: onnx.ai, operator schemas of opsets 9 to 24.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -31,6 +31,7 @@ from mobileseg.graph.passes import (
 from mobileseg.reading.onnx.call import Call
 from mobileseg.reading.onnx.fold import fold
 from mobileseg.reading.onnx.handlers import HANDLERS
+from mobileseg.reading.onnx.order import CHANNELS_LAST, is_channels_last
 from mobileseg.reading.onnx.qdq import integer_operators
 from mobileseg.reading.sketch import (
     LOST,
@@ -92,7 +93,7 @@ def read_onnx(model: Any, where: str, size: tuple[int, int] | None = None) -> Re
     # As ONNX Runtime does before it runs the file.
     passes = (fold_scale, fuse_activation, remove_idle, merge_twins, integer_operators)
     try:
-        return Reading(run_passes(reading.graph, passes), reading.notes)
+        return replace(reading, graph=run_passes(reading.graph, passes))
     except MobilesegError as error:
         raise MobilesegError(f"{where}: {error}; the file contradicts itself") from None
 
@@ -119,15 +120,16 @@ def _shape(info: Any, where: str, size: tuple[int, int] | None) -> list[int]:
             "height, width) can be priced; export it so"
         )
     found = [1, *dims[1:]]
-    for axis, side in zip((2, 3), size or (), strict=False):
+    axes = (1, 2) if is_channels_last(dims) else (2, 3)
+    for axis, side in zip(axes, size or (), strict=False):
         if len(found) == 4 and found[axis] not in {None, side}:
             raise MobilesegError(
-                f"{where}: input {name!r}: is fixed to {found[2]}x{found[3]} pixels; leave out "
-                "--input-size or export it for another size"
+                f"{where}: input {name!r}: is fixed to {found[axes[0]]}x{found[axes[1]]} pixels; "
+                "leave out --input-size or export it for another size"
             )
         if len(found) == 4:
             found[axis] = side
-    if found[1] is None:
+    if found[1] is None and axes[0] != 1:
         raise MobilesegError(f"{where}: input {name!r}: says no channels; export it with them")
     if None in found:
         raise MobilesegError(
@@ -168,7 +170,10 @@ class File:
         for node in self.body.node:
             self._visit(node)
         self.sketch.require_known()
-        return self.sketch.finish([self._output(each.name) for each in self.body.output])
+        reading = self.sketch.finish([self._output(each.name) for each in self.body.output])
+        given = [self.values.get(each.name) for each in self.body.output]
+        last = any(isinstance(each, Act) and each.order for each in given)
+        return replace(reading, channels_last=last)
 
     def _input(self, info: Any, size: tuple[int, int] | None) -> None:
         shape = _shape(info, self.where, size)
@@ -179,13 +184,18 @@ class File:
                 f"{', '.join(_INPUTS.values())}"
             )
         whole = (*shape, 1, 1)[:4]
+        last = is_channels_last(shape)
+        if last:
+            whole = (shape[0], shape[3], *shape[1:3])
         name = self.sketch.add_input(Tensor(info.name, whole, _INPUTS[kind]))
-        self.values[info.name] = Act(name, tuple(shape))
+        self.values[info.name] = Act(name, tuple(shape), CHANNELS_LAST if last else ())
 
     def _output(self, name: str) -> str:
         value = self.values.get(name)
         if not isinstance(value, Act):
             raise _damaged(self.where, f"output {name!r} is made by no operator")
+        if value.order not in {(), CHANNELS_LAST}:
+            raise self.sketch.fail(f"output {name!r}: has its axes in the order {value.order}")
         return value.name
 
     def data(self, tensor: Any) -> Array:
@@ -239,7 +249,11 @@ class File:
             if any(isinstance(each, Lost) for each in given):
                 self.values |= dict.fromkeys(outputs, LOST)
                 return
-            self.values[node.output[0]] = handler(call)
+            made = handler(call)
+            each = made if isinstance(made, Sequence) else [made]
+            self.values |= {
+                name: value for name, value in zip(node.output, each, strict=False) if name
+            }
         except RefusedError as reason:
             form = f" with {reason}" if str(reason) else ""
             self.sketch.refuse(f"{kind}{form}", layer)

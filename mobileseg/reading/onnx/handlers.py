@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from mobileseg.reading.onnx.call import Handler
 from mobileseg.reading.onnx.convolve import CONVOLUTIONS
 from mobileseg.reading.onnx.layout import LAYOUT
+from mobileseg.reading.onnx.order import ORDER
 from mobileseg.reading.onnx.pointwise import POINTWISE
 from mobileseg.reading.onnx.quant import QUANT
 
-HANDLERS: Mapping[str, Handler] = {**CONVOLUTIONS, **POINTWISE, **LAYOUT, **QUANT}
+HANDLERS: Mapping[str, Handler] = {**CONVOLUTIONS, **POINTWISE, **LAYOUT, **ORDER, **QUANT}

@@ -9,6 +9,7 @@ import numpy as np
 
 from mobileseg.graph import ops
 from mobileseg.reading.onnx.call import Call, Handler
+from mobileseg.reading.onnx.order import part_of
 from mobileseg.reading.shapes import SMALL, crop_of, within
 from mobileseg.reading.sketch import Act, RefusedError, printable
 
@@ -93,8 +94,12 @@ def _slice(call: Call) -> Act:
             raise RefusedError(f"steps {steps}")
         n = shape[axis]
         window[axis] = (within(start, n), within(end, n))
-    if window[:2] != [(0, n) for n in shape[:2]]:
-        raise RefusedError("a part of the channels")
+    if window[0] != (0, shape[0]) or window[1][0] >= window[1][1]:
+        raise RefusedError("a part of the batch, or of nothing")
+    if window[1] != (0, shape[1]):
+        if window[2:] != [(0, n) for n in shape[2:]]:
+            raise RefusedError("a part of channels and picture at once")
+        return part_of(call, x, *window[1])
     (top, bottom), (left, right) = window[2:]
     return call.emit(crop_of((top, left), (bottom, right), (shape[2], shape[3]), call.damaged), [x])
 

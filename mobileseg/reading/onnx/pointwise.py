@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Array
 from mobileseg.reading.onnx.call import Call, Handler
+from mobileseg.reading.onnx.order import CHANNELS_LAST, with_channels_at
 from mobileseg.reading.sketch import Act, Const, RefusedError
 
 
@@ -142,15 +144,22 @@ def _reduce_mean(call: Call) -> Act:
 
 def _softmax(call: Call) -> Act:
     """Before opset 13 everything from the axis on is one row."""
-    shape = call.act().shape
     old = call.file.opset < 13
     axis = call.integer("axis", 1 if old else -1)
+    turned = with_channels_at(call, axis)
+    if turned is not None and (not old or axis % 4 == 3):
+        made = call.emit(ops.Softmax(), [turned.name])
+        return replace(turned, name=made.name)
+    shape = call.act().shape
     if axis % len(shape) != 1 or (old and prod(shape[2:]) != 1):
         raise RefusedError(f"axis {axis}")
     return call.like(call.emit(ops.Softmax(), [call.map()]))
 
 
 def _argmax(call: Call) -> Act:
+    turned = with_channels_at(call, call.integer("axis", 0))
+    if turned is not None and turned.order == CHANNELS_LAST:
+        return call.emit(ops.ArgMax(), [turned.name])
     rank = len(call.act().shape)
     if call.integer("axis", 0) % rank != 1 or call.integer("select_last_index", 0):
         raise RefusedError(f"axis {call.integer('axis', 0)}")

@@ -31,6 +31,7 @@ def onnx_surface(data: bytes, where: str) -> Surface:
         opset=next(each.version for each in model.opset_import if each.domain in _OWN),
         foreign_domains=tuple(sorted(domains)),
         outside_data=len(outside),
+        producer=printable(model.producer_name),
     )
 
 
