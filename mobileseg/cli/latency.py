@@ -63,7 +63,8 @@ def price(
     ] = None,
     input_size: InputSize = None,
     advise: Annotated[
-        bool, typer.Option("--advise", help="Say what slows it down and what cuts would save.")
+        bool,
+        typer.Option("--advise", help="Say what slows it down and (not of files) what cuts save."),
     ] = False,
     frame: Annotated[
         str | None, typer.Option(help="Camera frame, height,width: price the way in and out, too.")
@@ -108,6 +109,7 @@ def price(
         input_size=parse_size(input_size) if input_size is not None else None,
         where=Where(on, board_python, ssh_config, benchmark_model),
         qat=qat,
+        say=say,
     )
     done = run_latency(network, options, runs)
     if as_json:

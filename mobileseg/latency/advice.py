@@ -10,43 +10,51 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from mobileseg.graph.ir import Graph, Node
-from mobileseg.graph.ops import Activation, Conv2d, Pool, Resize
-from mobileseg.latency.profile import DeviceProfile
+from mobileseg.graph.ops import Activation, Conv2d, ConvTranspose2d, Pool, Resize
+from mobileseg.latency.price import precision_of
+from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel
 from mobileseg.latency.table import Row
 
 # XNNPACK takes a concatenation of at most this many tensors.
 MOST_CONCATENATED = 5
-# Micro-kernels take output channels in steps of eight (int8: eight or sixteen).
-STEP = 8
 # A filled-up step that costs less than this share of the layer's work is not worth a word.
 _WASTE = 0.05
 
 
-def flags(graph: Graph, row: Row, profile: DeviceProfile) -> list[str]:
-    """Return what is to be said of one operator; nothing where all is well."""
+def flags(graph: Graph, row: Row, profile: DeviceProfile, half: bool = False) -> list[str]:
+    """Return what is to be said of one operator; nothing where all is well. half: as `price`."""
     node = graph.nodes[row.index]
     if row.bound == "folded":
         return []
-    return [*_bound(row), *_channels(row, node), *_off_the_fast_path(graph, node, profile)]
+    table = profile.coefficients(precision_of(graph, node, half))
+    kernel = table.kernels[row.kernel]
+    said = [*_bound(row, table, kernel), *_channels(row, node, kernel.channel_tile)]
+    return [*said, *_off_the_fast_path(graph, node, profile)]
 
 
-def _bound(row: Row) -> list[str]:
-    if row.kernel.startswith("depthwise") and row.bound == "memory":
-        return ["bound by memory: fewer MACs save nothing, fewer channels or pixels do"]
+def _bound(row: Row, table: Coefficients, kernel: Kernel) -> list[str]:
+    """By the roofline: bytes over the bandwidth of where they fit, work over the best rate."""
     if row.bound == "overhead":
         return ["takes longer to start than to run"]
-    return []
+    cached = row.bytes_moved <= table.cache_kb * 1024
+    bandwidth = table.bandwidth_gb_per_s if cached else table.dram_gb_per_s
+    moved, computed = row.bytes_moved / bandwidth, row.macs / kernel.giga_per_s
+    if not row.kernel.startswith("depthwise") or moved < computed:
+        return []
+    where = "the caches" if cached else "memory, for more than the caches hold"
+    return [
+        f"bound by memory: {row.bytes_moved / 1e6:.1f} MB from {where}, take longer than the "
+        "multiply-adds; fewer of those save nothing, fewer channels or pixels do"
+    ]
 
 
-def _channels(row: Row, node: Node) -> list[str]:
+def _channels(row: Row, node: Node, step: int) -> list[str]:
     channels = row.output_shape[1]
-    rest = channels % STEP
-    if not isinstance(node.op, Conv2d) or not rest or row.bound != "arithmetic":
+    filled = -(-channels // step) * step
+    worth = filled / channels - 1.0 >= _WASTE
+    if not isinstance(node.op, Conv2d | ConvTranspose2d) or not worth or row.bound != "arithmetic":
         return []
-    filled = channels - rest + STEP
-    if filled / channels - 1.0 < _WASTE:
-        return []
-    return [f"{channels} channels cost as much as {filled}: the kernel takes them by {STEP}"]
+    return [f"{channels} channels cost as much as {filled}: the kernel takes them by {step}"]
 
 
 def _off_the_fast_path(graph: Graph, node: Node, profile: DeviceProfile) -> list[str]:

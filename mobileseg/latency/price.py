@@ -92,7 +92,7 @@ def _workload(graph: Graph, fuses: Sequence[str], half: bool) -> _Workload:
 
 def _gathered(graph: Graph, fuses: Sequence[str], half: bool) -> _Workload:
     between = touched(graph)
-    precisions = [_precision(graph, node, half) for node in graph.nodes]
+    precisions = [precision_of(graph, node, half) for node in graph.nodes]
     shapes = [
         _at(precision, features(graph, node, between, fuses))
         for node, precision in zip(graph.nodes, precisions, strict=True)
@@ -165,7 +165,11 @@ _NO_TIME: dict[str, Any] = {
 }
 
 
-def _precision(graph: Graph, node: Node, half: bool) -> Precision:
+def precision_of(graph: Graph, node: Node, half: bool = False) -> Precision:
+    """Return the precision that a node is priced at, by the types of its tensors.
+
+    Raises MobilesegError for a type without a price.
+    """
     tensors = (*graph.activations(node), graph[node.output])
     types = {tensor.dtype for tensor in tensors} - {"int32"}
     if types <= {"float32"}:

@@ -135,6 +135,9 @@ def _advice(advice: Facts) -> list[Table]:
                 f"{100 * row['share']:.1f} %",
                 "; ".join(row["flags"]),
             )
+    if "cuts" not in advice:
+        flagged.caption = "what cuts would save is told of recipes and runs: a file cannot be cut"
+        return [flagged]
     blocks = new_table("Blocks by time", ("block", "kind"), ("MMAC", "ms", "share"))
     for row in advice["blocks"][:_TOP]:
         blocks.add_row(
@@ -161,6 +164,8 @@ def _advice(advice: Facts) -> list[Table]:
     if advice["refused"]:
         count = len(advice["refused"])
         notes.append(f"{count} other cuts do not fit this network (--json says why)")
+    if advice["blocks_cut"] < len(advice["blocks"]):
+        notes.append(f"of the {advice['blocks_cut']} slowest blocks")
     cuts.caption = "\n".join(notes) or None
     return [*([flagged] if flagged.row_count else []), blocks, cuts]
 

@@ -22,7 +22,10 @@ _KEPT = 0.02
 # Sizes that every stride of our networks divides.
 _GRAIN = 32
 
-PriceOf = Callable[[NetSpec], tuple[Graph, Pricing]]
+# A network has hundreds of blocks; cutting one saves little more than its own time.
+_MOST_BLOCKS = 20
+
+PriceOf = Callable[[NetSpec], Pricing]
 
 
 def saves_no_time(macs: float, before_macs: float, ms: float, before_ms: float) -> bool:
@@ -30,31 +33,44 @@ def saves_no_time(macs: float, before_macs: float, ms: float, before_ms: float) 
     return macs < before_macs * (1 - _PROMISED) and ms > before_ms * (1 - _KEPT)
 
 
-def advise(spec: NetSpec, price_of: PriceOf) -> dict[str, Any]:
-    """Return layers and blocks by time, what is to be said of them, and what cuts would save."""
-    graph, pricing = price_of(spec)
-    rows = sorted(pricing.rows, key=lambda row: -row.ms)
-    layers = [_layer(graph, row, pricing) for row in rows if row.ms]
+def slow_layers(graph: Graph, pricing: Pricing, half: bool) -> list[dict[str, Any]]:
+    """Return the layers by time, and what is to be said of each: all that a file can be told."""
+    keys = ("index", "layer", "kernel", "ms", "share", "bound", "basis")
+    return [
+        {key: getattr(row, key) for key in keys}
+        | {"flags": flags(graph, row, pricing.profile, half)}
+        for row in sorted(pricing.rows, key=lambda row: -row.ms)
+        if row.ms
+    ]
+
+
+def block_cuts(
+    spec: NetSpec, shipped: Pricing, price_of: PriceOf, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the blocks by time, and what a cut of each of the slowest would save.
+
+    shipped: of the file. Cuts are compared with the spec's own graph, as its smaller ones are.
+    """
+    before = price_of(spec).ms
+    blocks = _blocks(spec, shipped.rows)
+    slowest = {block["block"] for block in blocks[:_MOST_BLOCKS]}
+    wanted = [cut for cut in _cuts(spec) if not cut[1] or cut[1] in slowest]
     cuts, refused = [], []
-    for what, block, actions in _cuts(spec):
+    for number, (what, block, actions) in enumerate(wanted, 1):
+        say(f"cut {number}/{len(wanted)}: {what}")
         try:
             smaller = apply(spec, actions, what)
         except MobilesegError as error:
             refused.append({"cut": what, "block": block, "why": str(error)})
             continue
         if smaller.macs < spec.macs or len(smaller.blocks) < len(spec.blocks):
-            cuts.append(_saving(what, block, spec, smaller, pricing.ms, price_of))
+            cuts.append(_saving(what, block, spec, smaller, before, price_of))
     return {
-        "layers": layers,
-        "blocks": _blocks(spec, pricing.rows),
+        "blocks": blocks,
         "cuts": sorted(cuts, key=lambda cut: -cut["saves_ms"]),
         "refused": refused,
+        "blocks_cut": min(len(blocks), _MOST_BLOCKS),
     }
-
-
-def _layer(graph: Graph, row: Row, pricing: Pricing) -> dict[str, Any]:
-    keys = ("index", "layer", "kernel", "ms", "share", "bound", "basis")
-    return {key: getattr(row, key) for key in keys} | {"flags": flags(graph, row, pricing.profile)}
 
 
 def _blocks(spec: NetSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -99,7 +115,7 @@ def _smaller(size: tuple[int, int]) -> tuple[int, int] | None:
 def _saving(
     what: str, block: str, spec: NetSpec, smaller: NetSpec, ms: float, price_of: PriceOf
 ) -> dict[str, Any]:
-    after = price_of(smaller)[1].ms
+    after = price_of(smaller).ms
     return {
         "cut": what,
         "block": block,

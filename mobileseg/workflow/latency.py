@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -26,7 +27,7 @@ from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.reading.saved import load_graph
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
-from mobileseg.workflow.advise import advise
+from mobileseg.workflow.advise import block_cuts, slow_layers
 from mobileseg.workflow.device import device
 from mobileseg.workflow.forms import Forms
 from mobileseg.workflow.frame import whole_frame
@@ -40,12 +41,14 @@ class LatencyOptions:
     """What is asked. devices: by default those of the recipe. step: of a recipe; the last one.
 
     input_size: (height, width) where an .onnx file leaves it open.
-    advise: what slows each operator down, and what each cut would save. frame: (height, width) of
-    the camera's pictures. threads: of the devices' profiles, by default what each is for; and of
-    the measurement, by default one. against: a profile that benchmark_model wrote.
+    advise: what slows each operator down, and, but for files, what cuts would save.
+    frame: (height, width) of the camera's pictures. threads: of the devices' profiles, by default
+    what each is for; and of the measurement, by default one. against: a profile that
+    benchmark_model wrote.
     plot: folder for pictures.
     where: the machine that `measure` times the file on. qat: whether int8 of a run is the graph of
     its quantization-aware training, where there is one and no `rewrite` is asked for.
+    say: hears of progress.
     """
 
     devices: tuple[str, ...] = ()
@@ -61,6 +64,7 @@ class LatencyOptions:
     plot: Path | None = None
     where: Where = THIS_MACHINE
     qat: bool = True
+    say: Callable[[str], None] = lambda _: None
 
 
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     result["devices"] = [_priced(graph, name, each, options) for each in profiles_]
     if options.advise:
         for found, profile in zip(result["devices"], profiles_, strict=True):
-            found["advice"] = _advised(spec, profile, forms, options)
+            found["advice"] |= _cuts(graph, spec, profile, forms, options)
     if options.measure:
         result["measured"] = _measured(graph, options)
     if run is not None:
@@ -157,8 +161,6 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
 
 
 def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
-    if options.advise:
-        raise MobilesegError(f"--advise: edits a recipe's network; {path} is a file, leave it out")
     if options.step is not None:
         raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
     if options.rewrite != "auto":
@@ -177,6 +179,8 @@ def _priced(
     half = options.precision == "float16"
     pricing = price(graph, profile, half)
     found = pricing.as_dict()
+    if options.advise:
+        found["advice"] = {"layers": slow_layers(graph, pricing, half)}
     if options.frame is not None:
         found["frame"] = whole_frame(graph, pricing, options.frame, half)
     if options.against is not None:
@@ -189,16 +193,16 @@ def _priced(
     return found
 
 
-def _advised(
-    spec: NetSpec, profile: DeviceProfile, forms: Forms, options: LatencyOptions
+def _cuts(
+    graph: Graph, spec: NetSpec, profile: DeviceProfile, forms: Forms, options: LatencyOptions
 ) -> dict[str, Any]:
-    """What slows the network down on one device, and what each cut would save."""
+    """What each cut of the network would save on one device."""
+    half = options.precision == "float16"
 
-    def price_of(other: NetSpec) -> tuple[Graph, Pricing]:
-        smaller = spec_graph(other, forms)
-        return smaller, price(smaller, profile, options.precision == "float16")
+    def price_of(other: NetSpec) -> Pricing:
+        return price(spec_graph(other, forms), profile, half)
 
-    return advise(spec, price_of)
+    return block_cuts(spec, price(graph, profile, half), price_of, options.say)
 
 
 def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, NetSpec, Run | None]:

@@ -15,7 +15,7 @@ from mobileseg.graph.ir import Graph
 from mobileseg.latency.advice import SLOW, flags
 from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
-from tests.latency.small import DEVICE, TABLE, graph_of
+from tests.latency.small import DEVICE, KERNEL, TABLE, graph_of
 
 FAST = replace(
     DEVICE, float32=replace(TABLE, overhead_us=0.0), int8=replace(TABLE, overhead_us=0.0)
@@ -58,19 +58,37 @@ def test_a_gpu_has_no_xnnpack_to_leave() -> None:
     assert said(graph, replace(FAST, accelerator="gpu")) == ""
 
 
-def test_depthwise_bound_by_memory() -> None:
-    graph = graph_of(ops.Conv2d(groups=8), (PLANE,), ((8, 1, 3, 3),))
-    slow = replace(FAST, float32=replace(FAST.float32, dram_gb_per_s=1e-3))
-    assert "bound by memory" in said(graph, slow)
-    assert "bound by memory" not in said(graph)
+@pytest.mark.parametrize(
+    ("cache_kb", "dram", "rate", "words"),
+    [
+        # 8 channels of 30x31, in and out, and the weights: 56.1 KB, 58,464 multiply-adds.
+        (1.0, 1.0, 2.0, "more than the caches hold"),
+        (1.0, 4.0, 2.0, ""),
+        (100.0, 1.0, 2.0, ""),
+        (100.0, 1.0, 20.0, "from the caches"),
+    ],
+)
+def test_depthwise_bound_by_memory(cache_kb: float, dram: float, rate: float, words: str) -> None:
+    kernel = replace(KERNEL, giga_per_s=rate)
+    table = replace(FAST.float32, cache_kb=cache_kb, dram_gb_per_s=dram, kernels={})
+    device = replace(FAST, float32=replace(table, kernels={"depthwise": kernel}))
+    text = said(graph_of(ops.Conv2d(groups=8), (PLANE,), ((8, 1, 3, 3),)), device)
+    assert ("bound by memory" in text) == bool(words)
+    assert words in text
 
 
-def test_channels_off_the_kernels_step() -> None:
+@pytest.mark.parametrize("step", [1, 8, 16])
+def test_channels_off_the_kernels_step(step: int) -> None:
+    kernels = {"pointwise": replace(KERNEL, channel_tile=step)}
+    device = replace(FAST, float32=replace(FAST.float32, kernels=kernels))
+
     def channels(count: int) -> str:
-        return said(graph_of(ops.Conv2d(), (PLANE,), ((count, 8, 1, 1),)))
+        return said(graph_of(ops.Conv2d(), (PLANE,), ((count, 8, 1, 1),)), device)
 
-    assert "17 channels cost as much as 24" in channels(17)
-    assert channels(16) == channels(24) == ""
+    assert channels(32) == channels(48) == ""
+    expected = {1: "", 8: "17 channels cost as much as 24", 16: "17 channels cost as much as 32"}
+    assert channels(17).startswith(expected[step]) and bool(channels(17)) == bool(expected[step])
+    assert bool(channels(24)) == (step == 16)
 
 
 def test_the_table_names_operators_that_there_are() -> None:

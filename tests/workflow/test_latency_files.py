@@ -146,6 +146,19 @@ def _seconds(graph: Graph, profiles: list[DeviceProfile]) -> float:
     return time.process_time() - begin
 
 
+@pytest.mark.parametrize("name", ["float32.tflite", "int8.onnx"])
+def test_a_file_is_told_what_slows_it_down_but_not_what_cuts_save(
+    name: str, folder: Path, call: Call
+) -> None:
+    done = call("latency", folder / name, "--advise")
+    assert done.code == 0, done.err
+    assert "a file cannot be cut" in done.out
+    (told,) = call("latency", folder / name, "--advise", "--json").json()["devices"][:1]
+    times = [layer["ms"] for layer in told["advice"]["layers"]]
+    assert times == sorted(times, reverse=True)
+    assert sum(times) == pytest.approx(told["ms"])
+
+
 def unknown_file() -> bytes:
     file = TFLite()
     file.tensor("image", (1, 4, 5, 3))
