@@ -70,6 +70,7 @@ def slim(
 
     Example: mobileseg slim recipes/portrait.toml
     """
+    from mobileseg.errors import GateError
     from mobileseg.recipe import read_recipe
     from mobileseg.report.ladder import exports_table, ladder_tables
     from mobileseg.workflow import ladder
@@ -82,11 +83,15 @@ def slim(
     options = ladder.SlimOptions(runs, compute, not resume, only=step)
     done = ladder.slim(read, options, say)
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
-    tables = [*ladder_tables(done["steps"], width(), note), exports_table(done["exported"])]
+    tables = ladder_tables(done["steps"], width(), note)
+    if done["exported"]:
+        tables.append(exports_table(done["exported"]))
     show(done, tables, as_json)
     last = step or done["steps"][-1]["step"]
     where = runs / read.name
     say(f"wrote {where / 'report.json'}")
+    if done["export_error"]:
+        raise GateError(done["export_error"])
     elsewhere = "" if runs == RUNS else f" --runs {runs}"
     say(f"next: mobileseg predict {read.name}/{last} PHOTO.jpg{elsewhere}")
 

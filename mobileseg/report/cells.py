@@ -25,6 +25,11 @@ def size(count: int) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
 
 
+def size_or_none(count: int | None) -> str:
+    """Return bytes as people read them; a dash for none."""
+    return "-" if count is None else size(count)
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Return a tensor's shape without its batch axis."""
     return "x".join(map(str, shape[1:]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from mobileseg.report.cells import Facts, number, signed, size
+from mobileseg.report.cells import Facts, number, signed, size, size_or_none
 
 _TOP = 10
 
@@ -166,6 +166,10 @@ def _share(value: float | None) -> str:
 
 
 _LADDER = {
+    "float32_gzip_bytes": ("float32 file, gzipped", size_or_none),
+    "float16_gzip_bytes": ("float16 file, gzipped", size_or_none),
+    "int8_gzip_bytes": ("int8 file, gzipped", size_or_none),
+    "miou_before_training_percent": ("mIoU as pruned, %", number),
     "miou_percent": ("mIoU float, %", number),
     "miou_int8_percent": ("mIoU int8, %", number),
     "miou_qat_percent": ("mIoU int8, trained, %", number),
@@ -173,4 +177,10 @@ _LADDER = {
     "change_base_points": ("against base, points", signed),
 }
 # Shown where a step has it.
-_SOMETIMES = {"miou_qat_percent"}
+_SOMETIMES = {
+    "float32_gzip_bytes",
+    "float16_gzip_bytes",
+    "int8_gzip_bytes",
+    "miou_before_training_percent",
+    "miou_qat_percent",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import plan
+from mobileseg.graph.passes import float16_weights
 
 
 def segmenter_file(graph: Graph, contract: Contract, memory_plan: bool = False) -> bytes:
@@ -27,6 +29,21 @@ def segmenter_file(graph: Graph, contract: Contract, memory_plan: bool = False) 
 def file_size(graph: Graph, title: str, labels: Sequence[str]) -> int:
     """Return how many bytes the graph's TFLite file will have."""
     return len(segmenter_file(graph, contract_of(graph, title, labels)))
+
+
+def gzipped_sizes(graph: Graph, title: str, labels: Sequence[str]) -> dict[str, int]:
+    """Return the bytes of the float graph's files, those of a store's compression among them."""
+    sizes = {}
+    for name, each in (("float32", graph), ("float16", float16_weights(graph))):
+        data = segmenter_file(each, contract_of(each, title, labels))
+        sizes[f"{name}_bytes"] = len(data)
+        sizes[f"{name}_gzip_bytes"] = gzip_size(data)
+    return sizes
+
+
+def gzip_size(data: bytes) -> int:
+    """Return how many bytes gzip makes of a file."""
+    return len(gzip.compress(data))
 
 
 def write_snippets(path: Path, contract: Contract, target: Target) -> tuple[Path, ...]:

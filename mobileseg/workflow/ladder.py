@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobileseg import __version__
-from mobileseg.errors import MobilesegError, unknown
+from mobileseg.errors import GateError, MobilesegError, unknown
 from mobileseg.export.runtime import load
 from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Graph
@@ -21,14 +21,20 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_runs, ladder_folder
 from mobileseg.slim.inherit import Inherited, inherit
 from mobileseg.train import data as train_data
+from mobileseg.train.compress.cluster import Clusters
+from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import Split, pairs, split_note
+from mobileseg.workflow.consumer import gzip_size, gzipped_sizes
 from mobileseg.workflow.export import Exported, export_net
 from mobileseg.workflow.facts import facts
+from mobileseg.workflow.forms import FOR_FLOAT
 from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
 from mobileseg.workflow.network import (
     file_predict,
+    float_graph,
+    load_net,
     plain_graph,
     with_weights,
 )
@@ -85,6 +91,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     say(split_note(recipe.data))
     data_key = _data_key(recipe)
     exported: list[Exported] = []
+    broken = ""
     names = [rung.step.name for rung in chosen]
     for number in range(len(rungs)):
         if rungs[number].step.name in names and rungs[number].step.prune is not None:
@@ -110,7 +117,11 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         net = with_weights(last.spec, last.run.load_weights(), str(last.run.weights_path))
         say(f"{last.step.name}: exporting int8 TFLite and ONNX")
         wish = ExportOptions(formats=("tflite", "onnx"))
-        exported = export_net(net, recipe, last.run, wish, say)
+        try:
+            exported = export_net(net, recipe, last.run, wish, say)
+        except GateError as error:
+            # Hours of training went before: their figures are not lost for it.
+            broken = str(error)
     ladder = {
         "recipe": recipe.name,
         "recipe_digest": recipe.digest(),
@@ -121,6 +132,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
         "versions": versions(),
         "steps": rows,
         "exported": [each.as_dict() for each in exported],
+        "export_error": broken,
     }
     write_json(ladder_folder(options.runs, recipe) / "report.json", ladder)
     return ladder
@@ -297,6 +309,12 @@ def _train(
         start["miou_before_training_percent"] = _percent(
             evaluate(module_predict(net), test.at(size), boundary=False)
         )
+    shapers = _shapers(rung, net, config.epochs * max(1, len(train) // config.batch_size), recipe)
+
+    def reshape(done: int) -> None:
+        for each in shapers:
+            each.after_step(done)
+
     result = fit(
         net,
         train,
@@ -312,9 +330,13 @@ def _train(
         progress=options.progress,
         lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
         heads=rung.spec.heads(),
+        after_step=reshape,
     )
-    net = net.to("cpu").eval()
+    for each in shapers:
+        each.settle()
     rung.run.save_weights(net.state_dict())
+    # Built anew: what held the weights in training has no place in a file.
+    net = load_net(rung.run)
     return {
         **start,
         "train_images": len(train),
@@ -325,12 +347,25 @@ def _train(
     }
 
 
+def _shapers(rung: Rung, net: Net, steps: int, recipe: Recipe) -> list[Masks | Clusters]:
+    """Return what holds the weights sparse or clustered; zeros first, for clusters keep them."""
+    step, shapers = rung.step, list[Masks | Clusters]()
+    if step.sparse is not None:
+        shapers.append(Masks(net, step.sparse, steps))
+    if step.cluster is not None:
+        shapers.append(Clusters(net, step.cluster, recipe.seed))
+    return shapers
+
+
 def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any]:
     """Return float and int8 figures: the module's, and the int8 file's in its runtime."""
     exported = export_net(net, recipe, run, ExportOptions(qat=False))[0]
     scores = evaluate(module_predict(net), evalset)
     int8 = evaluate(file_predict(load(exported.path)), evalset)
+    plain = float_graph(net, forms=FOR_FLOAT)
     return {
+        **gzipped_sizes(plain, run.name, recipe.data.classes),
+        "int8_gzip_bytes": gzip_size(exported.path.read_bytes()),
         "miou_percent": _percent(scores),
         "miou_int8_percent": _percent(int8),
         "float": scores.as_dict(),

@@ -86,6 +86,8 @@ def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
         dataclasses.asdict(recipe.training(step)),
         *(plain.get(part) for part in ("seed", "weights", "data", "augment")),
     ]
-    if step.prune is not None:
-        said.append(dataclasses.asdict(step.prune))
+    # What a step does not say is not said here: older runs keep their keys.
+    for wish in (step.prune, step.sparse, step.cluster):
+        if wish is not None:
+            said.append({type(wish).__name__: dataclasses.asdict(wish)})
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Weights that compress well: zeros by magnitude, and few different values."""

@@ -1,0 +1,87 @@
+"""Which weights of a module are many, and its batch norm inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from mobileseg.errors import unknown
+
+# A layer's convolutions and the batch norm behind each, as the module of a block names them.
+_NORMED = (("conv", "norm"), ("dw", "dw_norm"), ("pw", "norm"), ("deconv", "norm"))
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+def convolutions(module: nn.Module, keep: Sequence[str], grouped: bool) -> dict[str, Convolution]:
+    """Return the convolutions by name, but for those of blocks that a glob of `keep` matches.
+
+    grouped: depthwise layers and their like among them.
+
+    Raises MobilesegError for a glob that matches no block.
+    """
+    found = {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (grouped or layer.groups == 1)
+    }
+    blocks = list(dict.fromkeys(name.split(".")[0] for name in found))
+    kept = _matching(keep, blocks)
+    return {name: layer for name, layer in found.items() if name.split(".")[0] not in kept}
+
+
+def _matching(keep: Sequence[str], blocks: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for pattern in keep:
+        matching = {block for block in blocks if fnmatchcase(block, pattern)}
+        if not matching:
+            raise unknown("keep", "block with such weights", pattern, blocks)
+        found |= matching
+    return found
+
+
+class FrozenNorm(nn.BatchNorm2d):
+    """Batch norm by its statistics, in training too; its state is that of a plain one."""
+
+    def train(self, mode: bool = True) -> FrozenNorm:  # noqa: ARG002
+        """Stay in eval mode."""
+        return super().train(False)
+
+
+@torch.no_grad()
+def fold_norms(module: nn.Module) -> list[str]:
+    """Fold every batch norm into the weights before it, and freeze it as all but a bias.
+
+    The module computes what it did in eval mode. Returns the convolutions whose weights cannot
+    hold their norm: those of CReLU blocks, where one filter meets two factors.
+    """
+    left = []
+    for name, parent in module.named_modules():
+        for conv_name, norm_name in _NORMED:
+            conv, norm = getattr(parent, conv_name, None), getattr(parent, norm_name, None)
+            if not isinstance(conv, nn.Module) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            norm.__class__ = FrozenNorm
+            norm.weight.requires_grad_(False)
+            norm.eval()
+            if norm.num_features != conv.out_channels:
+                left.append(f"{name}.{conv_name}")
+                continue
+            _fold(conv, norm)
+    return left
+
+
+def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> None:
+    weight, mean, var = conv.weight, norm.running_mean, norm.running_var
+    assert isinstance(weight, Tensor) and mean is not None and var is not None
+    factor = norm.weight.double() / (var.double() + norm.eps).sqrt()
+    axis = 1 if isinstance(conv, nn.ConvTranspose2d) else 0
+    shape = [-1 if each == axis else 1 for each in range(weight.ndim)]
+    weight.copy_((weight.double() * factor.view(shape)).float())
+    norm.bias.copy_((norm.bias.double() - mean.double() * factor).float())
+    norm.weight.fill_(1)
+    mean.zero_()
+    # With this the norm's own factor is 1 to the last bit.
+    var.fill_(1 - norm.eps)
