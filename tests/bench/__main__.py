@@ -17,6 +17,8 @@ from mobileseg.files import shipped, write_json
 from mobileseg.workflow.forms import ARM_COUNTS
 from tests.bench.arm import count_arm
 from tests.bench.nets import NETS
+from tests.bench.peers import found as files_of
+from tests.bench.peers import rows as rows_of_peers
 from tests.bench.run import counted, rows, timed, trained, written
 
 
@@ -29,9 +31,17 @@ def main() -> None:
     nets.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
     nets.add_argument("--arm", action="store_true", help="count instructions on Arm, too")
     nets.add_argument("--out", type=Path, help="folder for the files and bench.json")
+    peers = verbs.add_parser("peers", help="others' files of them beside ours: see peer_files.py")
+    peers.add_argument("folder", type=Path, help="what nets --out wrote, and others' files in it")
+    peers.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
     arm = verbs.add_parser("arm", help="count instructions for assets/latency")
     arm.add_argument("--out", type=Path, default=shipped("assets", "latency"))
     asked = parser.parse_args()
+    if asked.verb == "peers":
+        against = list(rows_of_peers(files_of(asked.folder), asked.rounds, lambda _done: None))
+        Console().print(peers_table(against))
+        print(json.dumps(against))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         if asked.verb == "arm":
             count_arm(Path(scratch), asked.out / f"{ARM_COUNTS}.toml", say)
@@ -86,6 +96,27 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['plain_pieces']} -> {row['chosen_pieces']}",
             f"{100 * row['share_equal']:.2f} %" if row["precision"] == "int8" else "-",
             ", ".join(f"{a:.0f} -> {b:.0f}" for a, b in counts.values()) or "-",
+        )
+    return made
+
+
+def peers_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return others' files beside ours as people read them."""
+    made = Table(title="One thread, this machine", title_justify="left")
+    for name in ("net", "precision", "file", "ms", "ours, ms", "times", "pieces", "alike"):
+        made.add_column(name, justify="right")
+    for row in found:
+        name = (row["net"], row["precision"], row["file"])
+        if row["problem"]:
+            made.add_row(*name, "does not run", f"{row['ours_ms']:.2f}", "-", "-", "-")
+            continue
+        made.add_row(
+            *name,
+            f"{row['ms']:.2f}",
+            f"{row['ours_ms']:.2f}",
+            f"{row['times']:.2f}",
+            str(row["pieces"]),
+            f"{row['alike_percent']:.2f} %",
         )
     return made
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from mobileseg.export.arm.emulator import CORES
 from mobileseg.export.arm.emulator import Job as ArmJob
 from mobileseg.export.arm.setup import set_up
 from mobileseg.export.check import Check, check_file
+from mobileseg.export.onnx import write_onnx
 from mobileseg.export.runtime import pixels_as
 from mobileseg.export.tflite import write_tflite
 from mobileseg.graph.ir import Array, Graph
@@ -70,9 +72,15 @@ def trained(spec: NetSpec, seconds: float) -> tuple[Net, Dataset]:
 
 
 def written(name: str, net: Net, pictures: Dataset, folder: Path) -> list[Written]:
-    """Write the network's files: float32 and int8, plain and as chosen; check each."""
+    """Write the network's files: float32 and int8, plain and as chosen; check each.
+
+    Beside them stands what other people's converters start from; see `peer_files`.
+    """
     images = pixels_as(np.asarray(pictures.images[:CALIBRATED]), np.dtype(np.float32))
     plain = plain_graph(net)
+    save_file(net.state_dict(), folder / f"{name}.safetensors")
+    (folder / f"{name}.onnx").write_bytes(write_onnx(plain))
+    np.save(folder / f"{name}.npy", np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
     files = []
     for int8 in (False, True):
         for form, rewrite in FORMS.items():

@@ -76,6 +76,13 @@ CASES = (
     _one("mean", "mean_pool_to_depthwise", ops.Pool("mean", (2, 3), (2, 3)), 2),
     _one("mean, same", "mean_pool_to_depthwise", ops.Pool("mean", (3, 3), (1, 1), ALL_ONE), 2),
     _one("mean of all", "mean_pool_to_depthwise", ops.Pool("mean", (6, 8), (1, 1)), 2),
+    _one("mean of many", "mean_pool_to_depthwise", ops.Pool("mean", (5, 6), (1, 2)), 2),
+    _one(
+        "mean of many, padded",
+        "mean_pool_to_depthwise",
+        ops.Pool("mean", (5, 7), (1, 2), (2, 2, 2, 3)),
+        2,
+    ),
     Case(
         "softmax",
         "softmax_to_sigmoid",
@@ -194,3 +201,9 @@ def test_int8_is_as_good_and_runs_in_one_piece(case: Case, tmp_path: Path) -> No
     assert pieces == [case.pieces, 1]
     # 0.5 dB: chance.
     assert errors[1] <= errors[0] * 10**0.05 or not BY_NAME[case.rewrite].at_int8
+
+
+def test_a_large_window_becomes_kernels_that_xnnpack_has() -> None:
+    wide = _one("", "mean_pool_to_depthwise", ops.Pool("mean", (5, 6), (1, 2))).rewritten()
+    kernels = [wide[n.inputs[1]].shape[2:] for n in wide.nodes if n.op.kind == "Conv2d"]
+    assert kernels[1:-1] == [(1, 6), (5, 1)]

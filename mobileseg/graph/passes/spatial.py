@@ -26,6 +26,8 @@ from mobileseg.graph.passes.draft import Draft, Rewrite
 
 # XNNPACK takes a concatenation of at most this many tensors.
 MOST_JOINED = 5
+# And has depthwise kernels of at most this many pixels; of more it multiplies channel by channel.
+MOST_TAPS = 25
 
 
 def _nearest(draft: Draft, node: Node) -> Sequence[Node] | None:
@@ -86,19 +88,39 @@ def _mean_pool(draft: Draft, node: Node) -> Sequence[Node] | None:
     _, channels, h, w = draft.graph[node.inputs[0]].shape
     if op.kernel == (h, w) and op.pad == NO_PAD:
         return [replace(node, op=GlobalMean())]
-    stem = node.output
-    each = np.full((channels, 1, *op.kernel), 1 / prod(op.kernel), np.float32)
-    weight = draft.constant(f"{stem}.mean", each)
-    bias = draft.constant(f"{stem}.none", np.zeros(channels, np.float32))
-    conv = Conv2d(op.stride, op.pad, groups=channels)
-    if op.pad == NO_PAD:
-        return [replace(node, op=conv, inputs=(node.inputs[0], weight, bias))]
-    # The mean leaves padding out of its count: near the edges it is of fewer pixels.
-    more = draft.constant(f"{stem}.edges", _edges(draft.graph, node, op))
-    return [
-        Node(conv, (node.inputs[0], weight, bias), f"{stem}.filled", node.layer),
-        replace(node, op=Mul(), inputs=(f"{stem}.filled", more)),
+    nodes = [
+        Node(conv, (source, *_averaging(draft, channels, kernel, made)), made, node.layer)
+        for conv, kernel, source, made in _windows(node, op, channels)
     ]
+    if op.pad == NO_PAD:
+        return nodes
+    # The mean leaves padding out of its count: near the edges it is of fewer pixels.
+    filled = f"{node.output}.filled"
+    nodes[-1] = replace(nodes[-1], output=filled)
+    more = draft.constant(f"{node.output}.edges", _edges(draft.graph, node, op))
+    return [*nodes, replace(node, op=Mul(), inputs=(filled, more))]
+
+
+def _windows(node: Node, op: Pool, channels: int) -> list[tuple[Conv2d, tuple[int, int], str, str]]:
+    """Return the convolutions, each with its kernel, what it reads and what it makes: one, or
+    where the window is too large for that, one along the columns and one along the rows."""
+    (rows, columns), (down, right), (top, left, bottom, after) = op.kernel, op.stride, op.pad
+    if rows * columns <= MOST_TAPS or 1 in op.kernel:
+        conv = Conv2d(op.stride, op.pad, groups=channels)
+        return [(conv, op.kernel, node.inputs[0], node.output)]
+    along = Conv2d((1, right), (0, left, 0, after), groups=channels)
+    across = Conv2d((down, 1), (top, 0, bottom, 0), groups=channels)
+    between = f"{node.output}.columns"
+    return [
+        (along, (1, columns), node.inputs[0], between),
+        (across, (rows, 1), between, node.output),
+    ]
+
+
+def _averaging(draft: Draft, channels: int, kernel: tuple[int, int], made: str) -> tuple[str, str]:
+    each = np.full((channels, 1, *kernel), 1 / prod(kernel), np.float32)
+    none = np.zeros(channels, np.float32)
+    return draft.constant(f"{made}.mean", each), draft.constant(f"{made}.none", none)
 
 
 def _edges(graph: Graph, node: Node, op: Pool) -> Array:
@@ -120,6 +142,8 @@ mean_pool_to_depthwise = Rewrite(
 )
 """Before: `y = Pool(function=mean kernel=2x2 stride=2x2) x`.
 After:  `y = Conv2d(stride=2x2 groups=5) x w[5, 1, 2, 2]`, all weights 1/4.
+
+A window of more than 25 pixels is the mean along its columns, then along its rows.
 """
 
 
