@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from mobileseg.figure import COLOURS, OTHER, drawing
 from mobileseg.latency.profile import Coefficients, Precision
 from mobileseg.latency.table import Pricing, Row
 
-# Beyond this many bars nobody reads them, nor shorter ones; the rest is summed up in one.
+# Beyond this many bars nobody reads them, nor shorter ones, unless together they are much of the
+# time; the rest is summed up in one.
 _BARS = 40
 _LEAST_SHARE = 0.005
+_LITTLE = 0.1
 _WIDTH, _BAR_HEIGHT = 9.0, 0.24
 
 
@@ -39,8 +42,7 @@ def _colours(pricing: Pricing) -> dict[str, str]:
 def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, colours: Any) -> None:
     """Bars in running order with the band of each."""
     rows = [row for row in pricing.rows if row.ms]
-    longest = sorted(rows, key=lambda row: -row.ms)[:_BARS]
-    shown = {row.index for row in longest if row.share >= _LEAST_SHARE}
+    shown = worth_a_bar(rows)
     rest = sum(row.ms for row in rows if row.index not in shown)
     rows = [row for row in rows if row.index in shown]
     count = len(rows) + bool(rest)
@@ -51,12 +53,15 @@ def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, co
         axes.barh(at, row.ms, color=colours[row.kernel], height=0.75)
         axes.errorbar(row.ms, at, xerr=reach, color="#333333", linewidth=0.8, capsize=1.5)
     names = [f"{row.layer}  {row.index}" for row in rows]
+    longest = _longest(rows)
     if rest:
-        axes.barh(len(rows), rest, color="white", edgecolor=OTHER, height=0.75)
+        # Hundreds of short layers may sum up to more than the picture is wide.
+        axes.barh(len(rows), min(rest, longest), color="white", edgecolor=OTHER, height=0.75)
+        axes.annotate(f"{rest:.3g} ms", (0, len(rows)), (4, -3), textcoords="offset points")
         names.append(f"{sum(bool(row.ms) for row in pricing.rows) - len(rows)} others together")
     axes.set_yticks(range(count), names)
     axes.set_ylim(count - 0.4, -0.6)
-    axes.set_xlim(0, _longest(rows, rest))
+    axes.set_xlim(0, longest)
     axes.set_xlabel("ms; line: 80 % band of a single layer (cut where it leaves the picture)")
     axes.set_title(
         f"{title}\n{pricing.ms:.2f} ms ({pricing.low_ms:.2f}-{pricing.high_ms:.2f})", loc="left"
@@ -67,10 +72,22 @@ def _layers(figure: Any, pricing: Pricing, _precision: Precision, title: str, co
     _legend(axes, pricing, colours)
 
 
-def _longest(rows: list[Row], rest: float) -> float:
+def worth_a_bar(rows: Sequence[Row]) -> set[int]:
+    """Return the longest rows' indices: those worth a bar, until little is left without one."""
+    shown: set[int] = set()
+    left = sum(row.share for row in rows)
+    for row in sorted(rows, key=lambda row: -row.ms)[:_BARS]:
+        if row.share < _LEAST_SHARE and left <= _LITTLE:
+            break
+        shown.add(row.index)
+        left -= row.share
+    return shown
+
+
+def _longest(rows: list[Row]) -> float:
     """Wide enough for every bar; one assumed kernel's wide band must not flatten all the rest."""
     tops = [min(row.high_ms, 3.0 * row.ms) for row in rows]
-    return 1.08 * max([rest, *tops, 1e-6])
+    return 1.08 * max([*tops, 1e-6])
 
 
 def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
@@ -83,14 +100,14 @@ def _legend(axes: Any, pricing: Pricing, colours: dict[str, str]) -> None:
     ]
     if OTHER in colours.values():
         named.append(Patch(color=OTHER, label="other"))
-    axes.legend(handles=named, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    axes.figure.legend(handles=named, loc="outside right upper", frameon=False)
 
 
 def _roofline(
     figure: Any, pricing: Pricing, precision: Precision, title: str, colours: Any
 ) -> None:
     """Arithmetic against traffic per multiply-add, under what the device reaches at best."""
-    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
 
     figure.set_size_inches(_WIDTH, 5.0)
     axes = figure.add_subplot()
@@ -112,6 +129,7 @@ def _roofline(
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("multiply-adds per byte moved")

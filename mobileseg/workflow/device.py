@@ -26,7 +26,7 @@ def device(name: str, threads: int | None = None) -> DeviceProfile:
     Raises MobilesegError with the names, or the numbers of threads, that there are.
     """
     path = Path(name)
-    if path.suffix == ".toml" and path.is_file():
+    if path.suffix == ".toml":
         return _threaded([path], name, threads)
     known = devices()
     if name not in known and any(word in name.lower() for word in _NEURAL):
@@ -78,8 +78,15 @@ def _threaded(paths: Sequence[Path], name: str, threads: int | None) -> DevicePr
 
 def transfer_device(base: str, chip: str, out: Path) -> None:
     """Write the profile of a chip that nobody measured, by a measured device of the same core."""
-    facts = shipped("assets", "latency")
-    profile = transferred(device(base), facts, chip, out.stem, f"{chip} (not measured)")
+    facts, measured = shipped("assets", "latency"), device(base)
+    if measured.float32.basis == "transferred":
+        known = [load_profile(path) for path in devices().values()]
+        names = ", ".join(each.name for each in known if each.float32.basis == "fitted")
+        raise MobilesegError(
+            f"devices transfer: {base} was itself transferred, and its errors would add up unseen; "
+            f"start from one that was measured: {names}"
+        )
+    profile = transferred(measured, facts, chip, out.stem, f"{chip} (not measured)")
     command = f"mobileseg devices transfer {base} {json.dumps(chip)}"
     write_atomic(out, profile_toml(profile, command).encode())
 

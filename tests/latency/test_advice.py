@@ -13,7 +13,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.advice import SLOW, flags
-from mobileseg.latency.plot import plot
+from mobileseg.latency.plot import plot, worth_a_bar
 from mobileseg.latency.price import price
 from tests.latency.small import DEVICE, KERNEL, TABLE, graph_of
 
@@ -101,6 +101,14 @@ def test_pictures_are_written(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["stem-layers.png", "stem-roofline.png"]
     for path in written:
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_short_layers_do_not_flatten_the_longest() -> None:
+    row = price(graph_of(ops.Conv2d(), (PLANE,), ((9, 8, 3, 3),)), DEVICE).rows[0]
+    rows = tuple(replace(row, index=i, share=1 / 518) for i in range(518))
+    assert len(worth_a_bar(rows)) == 40
+    few = tuple(replace(row, index=i, share=s) for i, s in enumerate((0.6, 0.397, 0.002, 0.001)))
+    assert worth_a_bar(few) == {0, 1}
 
 
 def test_without_matplotlib_the_extra_is_named(

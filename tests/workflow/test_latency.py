@@ -122,6 +122,19 @@ def test_a_chips_name_is_answered_with_its_phones() -> None:
     assert {device("sd888").soc, device("mi11").soc} == {"Snapdragon 888"}
 
 
+def test_a_transferred_profile_is_nothing_to_transfer_from(tmp_path: Path) -> None:
+    first = tmp_path / "first.toml"
+    transfer_device("pixel4", "Snapdragon 730G", first)
+    with pytest.raises(MobilesegError, match=r"first.toml was itself transferred.*pixel4"):
+        transfer_device(str(first), "Snapdragon 855", tmp_path / "second.toml")
+    assert not (tmp_path / "second.toml").exists()
+
+
+def test_a_profile_that_is_not_there_is_named() -> None:
+    with pytest.raises(MobilesegError, match=r"nope.toml: cannot be read"):
+        device("nope.toml")
+
+
 def test_a_transferred_profile_can_be_priced(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     transfer_device("pixel4", "Snapdragon 730G", path)
