@@ -12,11 +12,13 @@ from mobileseg.errors import GateError, MobilesegError
 from mobileseg.export.runtime import load
 from mobileseg.nets.module import Net
 from mobileseg.quantize.qat.config import QatConfig
+from mobileseg.quantize.qat.kept import Kept
 from mobileseg.quantize.qat.module import QatModule
 from mobileseg.quantize.repair import Quantized
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train import data as train_data
+from mobileseg.train.compress.layers import few_values
 from mobileseg.train.config import TrainConfig
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, Teach, fit
@@ -126,6 +128,7 @@ def _train(
     updates = config.epochs * max(1, len(train) // training.batch_size)
     watch = None if config.ranges == "learned" else updates // 2
     module = QatModule(start.source, start.ranges, watch)
+    kept = Kept(module.constants) if few_values(net) else None
     result = fit(
         module,
         train,
@@ -140,7 +143,10 @@ def _train(
         device=options.device,
         progress=options.progress,
         teach=_teach(net, config.distill, options.device) if config.distill else None,
+        after_step=kept.after_step if kept else None,
     )
+    if kept:
+        kept.settle()
     module.to("cpu")
     return Trained(module.trained_graph(), module.ranges()), result
 

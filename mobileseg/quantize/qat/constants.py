@@ -49,6 +49,12 @@ class Constants(nn.Module):
         unit: Tensor = getattr(self, _key(f"{name} unit"))
         return share * unit
 
+    @torch.no_grad()
+    def set(self, name: str, value: Tensor) -> None:
+        """Overwrite a trained constant."""
+        unit: Tensor = getattr(self, _key(f"{name} unit"))
+        getattr(self, _key(name)).copy_(value / unit)
+
     def _add(self, node: Node, value: Value, reach: float) -> None:
         name, data = value.name, torch.from_numpy(np.array(value.data))
         if not isinstance(node.op, CONVS):

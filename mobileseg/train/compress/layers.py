@@ -42,6 +42,15 @@ def _matching(keep: Sequence[str], blocks: Iterable[str]) -> set[str]:
     return found
 
 
+def few_values(module: nn.Module) -> bool:
+    """Whether a module's weights are sparse or clustered; zeros that a rewrite needs are not."""
+    weights = [layer.weight.detach() for layer in convolutions(module, (), grouped=False).values()]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    some = max(weights, key=torch.numel)
+    values = len(torch.unique(some))
+    return zeros > 0.1 * sum(map(torch.numel, weights)) or values <= min(256, some.numel() // 2)
+
+
 class FrozenNorm(nn.BatchNorm2d):
     """Batch norm by its statistics, in training too; its state is that of a plain one."""
 
