@@ -26,8 +26,9 @@ from mobileseg.graph.execute_int16 import multiplied16, resized16
 from mobileseg.graph.ir import Array, Graph, Node, QuantParams
 from mobileseg.graph.ir import Tensor as Value
 
-# float32 holds every integer up to here; a longer sum is taken in float64.
+# float32 holds every integer up to here.
 _EXACT = 2**24
+_BYTE = 2**8
 # Far less than a mean of steps can be from a half, far more than float64 errs.
 _TINY = 1e-9
 _Q11 = 2**11
@@ -147,25 +148,53 @@ def _conv(step: Step) -> Tensor:
     x = step.centred()
     top, left, bottom, right = op.pad
     x = F.pad(x, (left, right, top, bottom)) if any(op.pad) else x
-    x, weight = _exactly(x, weight, weight.abs().sum(dim=(1, 2, 3)).max())
-    total = F.conv2d(x, weight, None, op.stride, 0, op.dilation, op.groups)
-    return _requantize(step, total)
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, None, op.stride, 0, op.dilation, op.groups)
+
+    return _requantize(step, _summed(x, weight, convolve, 1, op.groups == 1))
 
 
 def _deconv(step: Step) -> Tensor:
-    op, weight = step.op, step.centred(1)
-    x, weight = _exactly(step.centred(), weight, weight.abs().sum(dim=(0, 2, 3)).max())
-    total = F.conv_transpose2d(x, weight, None, op.stride)
+    op = step.op
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, weight, None, op.stride)
+
+    total = _summed(step.centred(), step.centred(1), convolve, 0)
     top, left, bottom, right = op.pad
     total = F.pad(total, (-left, op.extra[1] - right, -top, op.extra[0] - bottom))
     return _requantize(step, total)
 
 
-def _exactly(x: Tensor, weight: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in the cheapest type in which no partial sum is ever rounded."""
-    if float(reach) * float(x.abs().max()) < _EXACT:
-        return x, weight
-    return x.double(), weight.double()
+def _summed(
+    x: Tensor,
+    weight: Tensor,
+    convolve: Callable[[Tensor, Tensor], Tensor],
+    along: int,
+    may_cut: bool = True,
+) -> Tensor:
+    """Return a convolution of integers in which no partial sum was ever rounded.
+
+    Sums too long for float32 are cut: float64 takes up to ten times as long. An int16 is cut into
+    its bytes, a weight along its axis of input channels, if it has all of them.
+    """
+    largest = float(x.abs().max())
+    if largest >= 2 * _BYTE:
+        high = torch.floor(x / _BYTE)
+        coarse, fine = (
+            _summed(each, weight, convolve, along, may_cut) for each in (high, x - _BYTE * high)
+        )
+        return _BYTE * coarse.double() + fine
+    reach = weight.abs().sum(dim=(along, 2, 3)).max()
+    channels = weight.shape[along]
+    if float(reach) * largest < _EXACT:
+        return convolve(x, weight)
+    if not may_cut or channels == 1:
+        return convolve(x.double(), weight.double())
+    halves = zip(x.split(-(-channels // 2), 1), weight.split(-(-channels // 2), along), strict=True)
+    first, second = (_summed(*half, convolve, along) for half in halves)
+    return first.double() + second
 
 
 def _requantize(step: Step, total: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ def require_int16(node: Node) -> None:
     if node.op == ops.Activation("hard_swish"):
         mend = f"leave out --rewrite, or {_KEEP}"
     if mend is not None:
+        kind = getattr(node.op, "function", node.op.kind)
         raise MobilesegError(
-            f"{node.layer}: LiteRT has no int16 kernel for {node.op.kind}; "
+            f"{node.layer}: LiteRT has no int16 kernel for {kind}; "
             f"{mend.format(layer=node.layer)}, or leave out --activations int16"
         )
 

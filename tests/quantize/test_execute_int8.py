@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph import ops
-from mobileseg.graph.execute_int8 import LIMITS, execute_int8, step_limits
+from mobileseg.graph.execute_int8 import LIMITS, _summed, execute_int8, step_limits
 from mobileseg.graph.ir import QuantParams, Tensor
 from mobileseg.quantize.convert import quantize
 from tests.graph.build import graph
@@ -32,6 +33,23 @@ def test_long_sums_are_exact() -> None:
     after = quantize(before.with_tensors([replace(before["w"], data=data)]), ranges, "int8")
     result = execute_int8(after, np.full((1, 4096, 1, 1), 127, np.int8))
     assert result.ravel().tolist() == [0, 127]
+
+
+@pytest.mark.parametrize(("groups", "along"), [(1, 1), (6, 1), (2, 1), (1, 0)])
+def test_cut_sums_are_those_of_float64(groups: int, along: int) -> None:
+    """Dense, depthwise and grouped convolutions, and a transposed one, of int16 steps."""
+    random = torch.Generator().manual_seed(1)
+    x = torch.randint(-(2**15), 2**15, (2, 6, 9, 8), generator=random).float()
+    shape = (6, 6 // groups, 7, 5)
+    weight = torch.randint(-127, 128, shape, generator=random).float()
+
+    def convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if along == 0:
+            return torch.conv_transpose2d(x, weight)
+        return torch.conv2d(x, weight, groups=groups)
+
+    total = _summed(x, weight, convolve, along, groups == 1)
+    assert torch.equal(total.double(), convolve(x.double(), weight.double()))
 
 
 def test_limits_of_a_fused_activation() -> None:
