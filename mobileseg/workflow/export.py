@@ -186,6 +186,8 @@ def _export(
     stem = export_stem(recipe, run, options, trained is not None)
     if trained is not None:
         say(f"{run.name}: int8 as trained (mobileseg qat); --no-qat leaves that out")
+        if options.output == "softmax":
+            say("softmax stays an operator of its own, in no XNNPACK: other forms change weights")
         made = trained.int8(options.output, options.interface)
         graph, choice = made.graph, UNCHANGED
     elif options.precision == "int8":
