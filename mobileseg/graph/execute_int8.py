@@ -187,12 +187,11 @@ def _summed(
         )
         return _BYTE * coarse.double() + fine
     reach = weight.abs().sum(dim=(along, 2, 3)).max()
-    channels = weight.shape[along]
     if float(reach) * largest < _EXACT:
         return convolve(x, weight)
-    if not may_cut or channels == 1:
+    if not may_cut or weight.shape[along] == 1:
         return convolve(x.double(), weight.double())
-    halves = zip(x.split(-(-channels // 2), 1), weight.split(-(-channels // 2), along), strict=True)
+    halves = zip(x.chunk(2, 1), weight.chunk(2, along), strict=True)
     first, second = (_summed(*half, convolve, along) for half in halves)
     return first.double() + second
 
