@@ -8,6 +8,7 @@ and the operators are missing, never guessed.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -78,15 +79,18 @@ Matched: TypeAlias = float | Literal["fused"] | None
 def match(graph: Graph, measurement: Measurement) -> list[Matched]:
     """Return microseconds per node of the graph that the file was written from.
 
-    Both run in the same order, so events and nodes are walked together and paired where the event's
-    name fits the node's kernel. A node that the runtime folded into its neighbour is "fused"; one
-    that cannot be told is None.
+    ONNX Runtime keeps the nodes' names. LiteRT keeps their order: there events and nodes are walked
+    together and paired where the event's name fits the node's kernel. A node that the runtime
+    folded into its neighbour is "fused"; one that cannot be told is None.
     """
     kernels = [kernel_of(graph, node) for node in graph.nodes]
     constant = [bool(node.inputs) and not graph.activations(node) for node in graph.nodes]
     words = [
         () if still else EVENTS[kernel] for kernel, still in zip(kernels, constant, strict=True)
     ]
+    named = _by_name(graph, words, measurement)
+    if named is not None:
+        return named
     # The runtime's own operators (a transpose, a copy) fit no node and stand for none.
     merged = _merged([_kind_alone(one, measurement) for one in measurement.operators])
     events = [event for event in merged if any(_fits(some, event) for some in words)]
@@ -100,6 +104,32 @@ def match(graph: Graph, measurement: Measurement) -> list[Matched]:
             return [None] * len(kernels)
         found = [us if i is None else listed[i].us for us, i in zip(found, pairs, strict=True)]
     return found if events else [None] * len(kernels)
+
+
+def _by_name(
+    graph: Graph, words: Sequence[Sequence[str]], measurement: Measurement
+) -> list[Matched] | None:
+    """Return the times of an .onnx file's nodes; None where an event's name is no node's.
+
+    ONNX Runtime runs nodes in an order of its own and gives names of its own to what it merges.
+    """
+    if measurement.path.suffix != ".onnx":
+        return None
+    names = [(node.layer, node.output) for node in graph.nodes]
+    known = {name for both in names for name in both}
+    spent: dict[str, float] = {}
+    for one in measurement.operators:
+        name = _ENDING.sub("", one.name.partition(" ")[2])
+        if name in known:
+            spent[name] = one.us
+        elif any(_fits(some, _kind_alone(one, measurement)) for some in words):
+            return None
+    keys = (next((name for name in both if name in spent), "") for both in names)
+    return [spent.pop(key, "fused") for key in keys] if spent else None
+
+
+# What ONNX Runtime appends to the name of a node that it moved to another layout, or quantized.
+_ENDING = re.compile(r"(_nchwc|_token_\d+)+$")
 
 
 def _kind_alone(one: Operator, measurement: Measurement) -> Operator:

@@ -108,6 +108,8 @@ def latency_lines(priced: Facts, done: Facts) -> list[str]:
         times = f"{measured['median_ms']:.2f} ms median, {measured['p90_ms']:.2f} ms p90"
         how = f"{measured['runs']} runs, {measured['threads']} thread(s), {measured['how']}"
         lines.append(f"measured here: {times}, {how}")
+        if not any(isinstance(each, float) for each in measured["operators_ms"]):
+            lines.append("measured as a whole: the runtime's operators cannot be told by layer")
     return lines
 
 

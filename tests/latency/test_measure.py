@@ -11,7 +11,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.export.onnx import write_onnx
 from mobileseg.export.tflite import write_tflite
 from mobileseg.graph import ops, passes
-from mobileseg.graph.ir import Graph, Node, Tensor, assemble
+from mobileseg.graph.ir import Graph, Node, Tensor, assemble, hollow
 from mobileseg.latency import measure as measuring
 from mobileseg.latency.measure import Measurement, Operator, match, measure
 from mobileseg.latency.profile import KERNELS
@@ -83,6 +83,31 @@ def test_onnx_runtime_is_timed_per_operator(tmp_path: Path) -> None:
     # Two runs on a busy machine, not one: only a wrong unit or a missed operator is this far off.
     assert 0.1 * found.median_ms < total < 10 * found.median_ms
     assert found.as_dict()["file"] == "net.onnx"
+
+
+def test_onnx_runtimes_own_order_and_names_are_seen_through() -> None:
+    """Names as ONNX Runtime 1.30 gives them to what it moves to another layout or quantizes."""
+    x = Tensor("x", (1, 8, 6, 7))
+    weights = {name: Tensor(name, (8, 8, 1, 1), data=hollow((8, 8, 1, 1))) for name in "abc"}
+    nodes = [
+        Node(ops.Conv2d(), ("x", "a"), "one", "one"),
+        Node(ops.Conv2d(), ("one", "b"), "two", "two.conv"),
+        Node(ops.Conv2d(), ("x", "c"), "skip", "skip"),
+        Node(ops.Add(), ("two", "skip"), "y", "sum"),
+    ]
+    graph = assemble([x], nodes, ["y"], weights)
+
+    def timed(*names: str) -> Measurement:
+        operators = tuple(Operator(name, 10.0 + i) for i, name in enumerate(names))
+        return Measurement(Path("n.onnx"), "ONNX Runtime", 1, 1, 1.0, 1.0, operators, "")
+
+    moved = timed("Conv skip_nchwc", "ReorderInput ReorderInput", "QLinearConv one_token_2")
+    assert match(graph, moved) == [12.0, "fused", 10.0, "fused"]
+    told = timed("Conv skip", "Conv one", "Conv two", "Add sum_token_9")
+    assert match(graph, told) == [11.0, 12.0, 10.0, 13.0]
+    # A name of the runtime's own: kinds and order decide.
+    others = timed("Conv fused one", "Conv 2", "Conv 3", "Add 4")
+    assert match(graph, others) == [10.0, 11.0, 12.0, 13.0]
 
 
 def test_without_a_profiler_the_whole_is_measured_and_the_reason_given(
