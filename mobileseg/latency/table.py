@@ -126,7 +126,7 @@ class Pricing:
             "ms": self.ms,
             "low_ms": self.low_ms,
             "high_ms": self.high_ms,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [dict(vars(row)) for row in self.rows],
             "by_kind": [asdict(group) for group in self.by_kind()],
         }
 
