@@ -13,7 +13,13 @@ from mobileseg.graph.ir import Array, DType, Graph, Node, QuantParams, Tensor, h
 from mobileseg.graph.ops import Add, Conv2d, ConvTranspose2d, PRelu, Quantize
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.config import Activations
-from mobileseg.quantize.edges import Interface, is_real, with_borders, with_interface
+from mobileseg.quantize.edges import (
+    Interface,
+    is_real,
+    with_borders,
+    with_interface,
+    with_own_scales,
+)
 from mobileseg.quantize.rules import require_int16, rule
 
 _ONE = np.ones(1)
@@ -54,10 +60,11 @@ def quantize(
     if keep_float:
         graph, ranges = with_borders(graph, ranges, keep_float, interface)
     reals = {node.output for node in graph.nodes if is_real(node, keep_float)}
+    integers = [node for node in graph.nodes if node.output not in reals]
     if activations == "int16":
-        for node in graph.nodes:
-            if node.output not in reals:
-                require_int16(node)
+        for node in integers:
+            require_int16(node)
+    graph, ranges = with_own_scales(graph, ranges, joined(graph, integers), reals)
     body = _body(graph, _activation_quants(graph, ranges, reals, activations), reals, activations)
     return with_interface(body, interface)
 
@@ -86,10 +93,6 @@ def _activation_quants(
         if indices.intersection(members):
             continue
         given = [fixed[name] for name in members if name in fixed]
-        if len(given) > 1 and not all(each.same_as(given[0]) for each in given):
-            raise MobilesegError(
-                f"{', '.join(members)}: share one scale, but two of them are fixed"
-            )
         for name in members:
             if name not in ranges and not given:
                 raise MobilesegError(f"{name}: has no range; calibrate the graph it belongs to")
@@ -141,6 +144,19 @@ def fixed_quants(
     """Return the scales that do not depend on ranges: of the image and of what lies in [0, 1]."""
     units = {node.output: _UNIT[dtype] for node in integers if rule(node) == "unit"}
     return {graph.inputs[0]: _IMAGE[dtype], **units}
+
+
+def joined(graph: Graph, integers: Sequence[Node]) -> set[str]:
+    """Return the tensors of fixed scale that would have to share it with tensors of another."""
+    fixed = fixed_quants(graph, integers)
+    rules = {node.output: rule(node) for node in integers}
+    found: set[str] = set()
+    for members in shared(graph, integers):
+        given = [name for name in members if name in fixed]
+        alike = all(fixed[name].same_as(fixed[given[0]]) for name in given)
+        if not alike or (given and any(rules.get(name) == "own" for name in members)):
+            found.update(given)
+    return found
 
 
 def shared(graph: Graph, integers: Sequence[Node]) -> list[list[str]]:

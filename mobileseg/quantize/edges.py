@@ -11,6 +11,7 @@ import numpy as np
 from mobileseg.graph.ir import DType, Graph, Node, QuantParams
 from mobileseg.graph.ops import ArgMax, Dequantize, Op, Quantize
 from mobileseg.quantize.calibrate import Ranges
+from mobileseg.quantize.rules import rule
 
 Interface: TypeAlias = Literal["uint8", "int8", "float32"]
 
@@ -109,6 +110,32 @@ def with_borders(
         nodes.append(replace(node, inputs=inputs, output=output))
         if output != node.output:
             nodes.append(Node(Quantize(), (output,), node.output, node.layer))
+    return graph.edit(nodes), known
+
+
+def with_own_scales(
+    graph: Graph, ranges: Ranges, joined: Collection[str], reals: Collection[str]
+) -> tuple[Graph, Ranges]:
+    """Return the float graph in which tensors of fixed scale are joined in another, and its ranges.
+
+    Before: `y = Concat image p`, p from a softmax.
+    After:  `i = Quantize image; q = Quantize p; y = Concat i q`.
+    """
+    if not joined:
+        return graph, ranges
+    known, nodes = dict(ranges), []
+    made: set[str] = set()
+    for node in graph.nodes:
+        shares = node.output not in reals and rule(node) == "shared"
+        mine = [name for name in dict.fromkeys(node.inputs) if name in joined and shares]
+        names = {name: f"{name}.rescaled" for name in mine}
+        for name, target in names.items():
+            if target not in made:
+                nodes.append(Node(Quantize(), (name,), target, node.layer))
+                known |= {target: ranges[name]} if name in ranges else {}
+                made.add(target)
+        inputs = tuple(names.get(name, name) for name in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
     return graph.edit(nodes), known
 
 

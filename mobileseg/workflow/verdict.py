@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mobileseg.errors import GateError
 from mobileseg.quantize.config import QuantizeConfig
+from mobileseg.reading.read import ENDINGS
 from mobileseg.report.int8 import change
 from mobileseg.train.evaluate import EvalSet, evaluate
 from mobileseg.train.metrics import Scores, percent
@@ -97,15 +98,17 @@ class Verdict:
 def next_mend(where: str, config: QuantizeConfig, trained: bool = False) -> str:
     """Return what to try against a loss, the cheapest that was not asked for yet.
 
-    trained: the loss is that of quantization-aware training.
+    where: a run, or a file. trained: the loss is that of quantization-aware training.
     """
     if trained:
         return f"train longer: mobileseg qat {where} --restart --set qat.epochs=20"
     if config.repair != "auto":
-        return f"try mobileseg quantize {where} --repair auto"
+        return "try --repair auto"
     if config.keep_float != "auto":
-        return f"try mobileseg quantize {where} --repair auto --keep-float auto"
-    return f"try mobileseg qat {where}"
+        return "try --repair auto --keep-float auto"
+    if Path(where).suffix in ENDINGS:
+        return "try --activations int16, or train it as int8 where it was made"
+    return f"train it as int8: mobileseg qat {where}"
 
 
 class Judge:

@@ -15,7 +15,8 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
-from mobileseg.graph.ir import Array, Graph
+from mobileseg.graph.ir import Array, Graph, Node, assemble
+from mobileseg.graph.ir import Tensor as Value
 from mobileseg.graph.passes import FOR_TFLITE, float16_weights, hard_swish_to_mul, run_passes
 from mobileseg.quantize.calibrate import calibrate
 from mobileseg.quantize.convert import quantize
@@ -142,3 +143,24 @@ def test_tflite_16x8_is_within_a_step(case: Case, tmp_path: Path) -> None:
     steps = np.abs(tflite(graph, tmp_path)(given) - execute_int8(graph, given)) / scale
     inexact = {ops.Softmax: 3, ops.Activation: 2, ops.Add: 1, ops.Mul: 1, ops.GlobalMean: 1}
     assert steps.max() < inexact.get(type(case.op), 0) + 0.5
+
+
+@pytest.mark.parametrize("write", [tflite, onnx])
+def test_probabilities_joined_with_the_image(write: type, tmp_path: Path) -> None:
+    """Each has a scale of its own, which a join cannot keep."""
+    image = Value("image", (1, 3, 10, 14))
+    random = np.random.default_rng(3)
+    weight = Value("w", (2, 3, 1, 1), data=random.normal(size=(2, 3, 1, 1)).astype(np.float32))
+    bias = Value("b", (2,), data=np.array([0.1, -0.2], np.float32))
+    nodes = [
+        Node(ops.Conv2d(), ("image", "w", "b"), "x", "x"),
+        Node(ops.Softmax(), ("x",), "p", "p"),
+        Node(ops.Concat(), ("image", "p"), "out", "out"),
+    ]
+    graph = assemble([image], nodes, ("out",), {"w": weight, "b": bias})
+    case = by_name["dense"]
+    made = int8(graph, case, "uint8")
+    given = pixels(case, np.uint8)
+    result = write(made, tmp_path)
+    assert far(result(given), execute_int8(made, given)) <= 1
+    np.testing.assert_allclose(result.reals(result(given)), floats(graph, case), atol=0.02)

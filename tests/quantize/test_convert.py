@@ -18,6 +18,7 @@ from mobileseg.graph.execute_int8 import execute_int8, quant_of
 from mobileseg.graph.ir import Graph
 from mobileseg.quantize.calibrate import calibrate
 from mobileseg.quantize.convert import quantize, scale_of
+from mobileseg.quantize.qat.scales import groups
 from tests.graph.build import Line, graph
 
 IMAGE = (1, 3, 6, 8)
@@ -96,10 +97,24 @@ def test_what_is_joined_shares_a_scale() -> None:
     assert all(quant_of(after[name]).same_as(shared) for name in ("y", "p", "q", "o", "z"))
 
 
-def test_two_fixed_scales_cannot_be_joined() -> None:
-    before = graph(IMAGE, CONV, ("s", ops.Softmax(), "y"), ("z", ops.Concat(), "s image"))
-    with pytest.raises(MobilesegError, match="share one scale, but two of them are fixed"):
-        int8(before)
+@pytest.mark.parametrize("other", ["image", "o"])
+def test_what_has_a_scale_of_its_own_is_joined_in_another(other: str) -> None:
+    lines: list[Line] = [CONV, ("s", ops.Softmax(), "y"), OTHER, ("z", ops.Concat(), f"s {other}")]
+    before = graph(IMAGE, *lines)
+    after = int8(before, s=(0, 1), o=(-3, 5), z=(-3, 5), image=(-1, 1))
+    joined = ("z", "s.rescaled", f"{other}.rescaled" if other == "image" else other)
+    assert all(quant_of(after[name]).same_as(scale_of(-3, 5)) for name in joined)
+    assert quant_of(after["s"]).zero_point == -128
+    with pytest.raises(MobilesegError, match="qat cannot train that"):
+        groups(before)
+
+
+def test_copies_of_one_fixed_scale_keep_it() -> None:
+    """A resize of probabilities needs no other steps than these."""
+    lines: list[Line] = [CONV, ("s", ops.Softmax(), "y"), ("z", ops.Resize((12, 16)), "s")]
+    after = int8(graph(IMAGE, *lines), s=(0, 1), z=(0, 1))
+    assert [node.op.kind for node in after.nodes] == ["Conv2d", "Softmax", "Resize"]
+    assert quant_of(after["z"]).same_as(quant_of(after["s"]))
 
 
 def test_a_tensor_without_a_range_is_named() -> None:

@@ -17,6 +17,7 @@ from mobileseg.quantize.convert import (
     LARGEST_RATIO,
     LEAST_RATIO,
     fixed_quants,
+    joined,
     shared,
 )
 from mobileseg.quantize.qat.constants import other_axes
@@ -48,7 +49,15 @@ class Groups:
 
 
 def groups(graph: Graph) -> Groups:
-    """Return the graph's groups; class numbers are in none."""
+    """Return the graph's groups; class numbers are in none.
+
+    Raises MobilesegError for a join that has other scales in the int8 graph than in this one.
+    """
+    for name in sorted(joined(graph, graph.nodes)):
+        raise MobilesegError(
+            f"{name}: has a scale of its own and is joined with others; qat cannot train that, "
+            "mobileseg quantize can"
+        )
     given = fixed_quants(graph, graph.nodes)
     indices = {node.output for node in graph.nodes if rule(node) == "index"}
     of: dict[str, int] = {}
