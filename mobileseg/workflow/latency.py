@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mobileseg.errors import MobilesegError, unknown
-from mobileseg.export.tflite import write_tflite
 from mobileseg.files import write_atomic, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import lower_bound
@@ -223,6 +222,9 @@ def _network(given: str, step: str | None, runs: Path) -> tuple[str, Recipe, Net
 
 
 def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
+    # A price needs no schema of files, which takes as long to import as all the rest.
+    from mobileseg.export.tflite import write_tflite  # noqa: PLC0415
+
     data = write_tflite(graph)
     if options.where.on:
         return _matched(graph, measure_on(data, options.where, options.threads or 1))
