@@ -14,6 +14,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,8 +243,13 @@ def find_runs(given: str, runs: Path = RUNS) -> list[Run]:
         if steps:
             return steps
     known = [step.name for ladder in _folders(runs) for step in _with_weights(ladder)]
-    there = ", ".join(known) if known else "none yet; mobileseg slim RECIPE makes some"
-    raise MobilesegError(f"{given}: is no run; there are: {there}")
+    if not known:
+        raise MobilesegError(
+            f"{given}: is no run, nor is any other; mobileseg slim RECIPE makes some"
+        )
+    near = get_close_matches(given, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise MobilesegError(f"{given}: is no run; {hint}there are: {', '.join(known)}")
 
 
 def trained_steps(ladder: Path) -> list[Run]:

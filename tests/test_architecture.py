@@ -73,7 +73,18 @@ def test_the_docstring_draws_every_folder() -> None:
             assert f"{folder.name}/" in drawn
 
 
-@pytest.mark.parametrize("module", ["cli", "recipe", "runs", "workflow.plan", "report.ladder"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "cli",
+        "recipe",
+        "runs",
+        "workflow.plan",
+        "workflow.options",
+        "workflow.check",
+        "report.ladder",
+    ],
+)
 def test_no_torch_before_it_is_needed(module: str) -> None:
     code = f"import sys, mobileseg.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

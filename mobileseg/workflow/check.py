@@ -41,10 +41,12 @@ def require_kept(path: Path, target: Target, rows: Sequence[Row]) -> None:
 
 
 def _require_ours(path: Path, target: Target) -> None:
+    if path.is_dir():
+        raise MobilesegError(f"{path}: is a folder; name a file in it")
     if not path.is_file():
-        raise MobilesegError(f"{path}: there is no such file")
+        raise MobilesegError(f"{path}: there is no such file; mobileseg export writes some")
     if path.suffix not in ENDINGS:
-        raise MobilesegError(f"{path}: ends in none of {', '.join(ENDINGS)}")
+        raise MobilesegError(f"{path}: ends in none of {', '.join(ENDINGS)}; name such a file")
     if path.suffix == ".onnx" and target != "raw":
         raise MobilesegError(f"{path}: is ONNX; {target} loads TFLite files only")
 

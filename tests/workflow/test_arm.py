@@ -43,6 +43,8 @@ def test_nothing_is_fetched_unasked(
     said = call("check", network, "--arm")
     assert said.code == 1
     assert "error: --arm: " in said.err
+    # The rules need no emulator.
+    assert "LiteRT loads and runs it" in said.out
     assert not list(tmp_path.iterdir())
 
 
