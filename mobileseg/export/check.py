@@ -48,6 +48,7 @@ _ONNX_FLOAT: Mapping[str, tuple[str, ...]] = {
     # One tensor joined to itself: the runtime gives only the first of its uses an int8 kernel.
     "DepthToSpace": ("Concat",),
     "HardSigmoid": ("HardSigmoid",),
+    "Pow": ("Pow",),
     "HardSwish": ("HardSwish", "HardSigmoid", "Mul"),
     # Before a layer that was kept in float (`onnx._dequantize`), and what its layout costs.
     "Max": ("Max", "ReorderInput", "ReorderOutput"),

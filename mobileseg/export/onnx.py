@@ -252,6 +252,9 @@ def _activation(model: _Model, node: Node, made: str) -> None:
         _fused(model, op.function, source, made)
     elif op.function == "hard_sigmoid":
         model.add("HardSigmoid", [source], made, alpha=1 / 6, beta=0.5)
+    elif op.function == "rsqrt":
+        power = model.constant(f"{made}_power", np.array(-0.5, np.float32))
+        model.add("Pow", [source, power], made)
     else:
         model.add({"sigmoid": "Sigmoid", "hard_swish": "HardSwish"}[op.function], [source], made)
 

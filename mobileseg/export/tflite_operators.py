@@ -112,6 +112,7 @@ def _activation(graph: Graph, node: Node) -> Written:
         "relu6": fb.BuiltinOperator.RELU6,
         "sigmoid": fb.BuiltinOperator.LOGISTIC,
         "hard_swish": fb.BuiltinOperator.HARD_SWISH,
+        "rsqrt": fb.BuiltinOperator.RSQRT,
     }.get(op.function)
     if builtin is None:
         raise MobilesegError(f"{node.layer}: TFLite has no {op.function}; run FOR_TFLITE")

@@ -130,6 +130,7 @@ FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "hard_sigmoid": F.hardsigmoid,
     "hard_swish": F.hardswish,
+    "rsqrt": torch.rsqrt,
 }
 
 KERNELS: dict[type[ops.Op], Callable[[Any, Sequence[Tensor]], Tensor]] = {

@@ -127,7 +127,8 @@ class BatchNorm(Op):
 class Activation(Op):
     """A point-wise function that stands alone, because no operator before it could take it."""
 
-    function: Literal["relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish"]
+    # rsqrt: 1 / square root, of what is never negative.
+    function: Literal["relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish", "rsqrt"]
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,32 @@ def _batch_norm(call: Call, layer: Any) -> str:
     return call.emit(ops.BatchNorm(layer.eps), [call.args[0], *constants])
 
 
+def _group_norm(call: Call, layer: Any) -> str:
+    """Means over a group are means over its pixels, then over its channels."""
+    (x,), channels, groups = call.args[:1], layer.num_channels, layer.num_groups
+    each = channels // groups
+    share = torch.full((channels, each, 1, 1), 1.0 / each, device=_device(layer))
+    over = ops.Conv2d(groups=groups)
+    eps = torch.full((channels,), float(layer.eps), device=_device(layer))
+    mean = call.emit(ops.GlobalMean(), [x])
+    minus = call.emit(over, [mean, call.constant("minus", -share)])
+    centred = call.emit(ops.Add(), [x, minus])
+    square = call.emit(ops.GlobalMean(), [call.emit(ops.Mul(), [centred, centred])])
+    names = [call.constant("share", share), call.constant("eps", eps)]
+    variance = call.emit(over, [square, *names])
+    factor = call.emit(ops.Activation("rsqrt"), [variance])
+    if layer.weight is None:
+        return call.emit(ops.Mul(), [centred, factor])
+    gamma = call.constant("gamma", layer.weight.reshape(1, -1, 1, 1))
+    beta = call.constant("beta", layer.bias.reshape(1, -1, 1, 1))
+    scaled = call.emit(ops.Mul(), [centred, call.emit(ops.Mul(), [factor, gamma])])
+    return call.emit(ops.Add(), [scaled, beta])
+
+
+def _device(layer: Any) -> Any:
+    return "cpu" if layer.weight is None else layer.weight.device
+
+
 def _pad(call: Call) -> str:
     left, right, top, bottom = (*call.args[1], 0, 0)[:4]
     mode, value = call.argument(2, "mode", "constant"), call.argument(3, "value", None)
@@ -312,6 +338,7 @@ MODULES: dict[type[nn.Module], ModuleHandler] = {
     nn.Conv2d: _conv,
     nn.ConvTranspose2d: _deconv,
     nn.BatchNorm2d: _batch_norm,
+    nn.GroupNorm: _group_norm,
     nn.ReLU6: _RELU6,
     nn.ReLU: _RELU,
     nn.LeakyReLU: lambda call, layer: call.emit(

@@ -147,7 +147,9 @@ def _transposed(op: Op, inputs: Sequence[Shape], output: Shape) -> _Work:
 
 def _activation(op: Op, _inputs: Sequence[Shape], output: Shape) -> _Work:
     function = cast(Activation, op).function
-    return _elements("relu" if function == "relu6" else function, output)
+    # Of a value per channel, in group norms: priced as the dearest function that is known.
+    like = {"relu6": "relu", "rsqrt": "sigmoid"}.get(function, function)
+    return _elements(like, output)
 
 
 def _elements(kernel: str, output: Shape) -> _Work:

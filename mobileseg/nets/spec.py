@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Le
 
@@ -25,6 +25,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # 1 GB of float32: no phone runs it, and counting and building it takes our memory.
 _MAX_PARAMS = 250_000_000
 Classes: TypeAlias = Annotated[int, Ge(2), Le(255)]
+# Of a batch, with its running statistics at work; or of groups of each picture's own channels.
+Norm: TypeAlias = Literal["batch", "group"]
 
 
 class TooLargeError(MobilesegError):
@@ -36,7 +38,8 @@ class NetSpec(Table):
     """Blocks in running order. `image_size` is (height, width); the last block's output is ours.
 
     A block that gives "classes", is read by none and is not the last is an auxiliary head: it
-    helps training, and no file, count or price knows it.
+    helps training, and no file, count or price knows it. `norm` is what the blocks' norms are; a
+    group norm's own arithmetic is not counted.
     Raises MobilesegError where blocks do not fit together.
     """
 
@@ -44,6 +47,7 @@ class NetSpec(Table):
     image_size: tuple[Side, Side]
     classes: Classes
     blocks: tuple[Block, ...]
+    norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         if max(self.image_size) > MAX_SIDE or min(self.image_size) < 1:
@@ -128,7 +132,9 @@ class NetSpec(Table):
     def as_dict(self) -> dict[str, Any]:
         """Return plain data that `read_spec` takes back."""
         blocks = [{"kind": block.kind} | dataclasses.asdict(block) for block in self.blocks]
-        return dataclasses.asdict(self) | {"blocks": blocks}
+        plain = dataclasses.asdict(self) | {"blocks": blocks}
+        # What is as ever is not said: a run's origin stays what it was.
+        return plain if self.norm != "batch" else {k: v for k, v in plain.items() if k != "norm"}
 
 
 def read_spec(data: object, where: str) -> NetSpec:
@@ -145,7 +151,7 @@ def read_spec(data: object, where: str) -> NetSpec:
         fields = {key: value for key, value in entry.items() if key != "kind"}
         blocks.append(parse(BLOCKS[entry["kind"]], fields, place))
     head = parse(_Head, {k: v for k, v in data.items() if k != "blocks"}, where)
-    return NetSpec(head.name, head.image_size, head.classes, tuple(blocks))
+    return NetSpec(head.name, head.image_size, head.classes, tuple(blocks), head.norm)
 
 
 def read_spec_file(path: Path) -> NetSpec:
@@ -167,3 +173,4 @@ class _Head(Table):
     name: str
     image_size: tuple[Side, Side]
     classes: Classes
+    norm: Norm = "batch"

@@ -79,6 +79,9 @@ def _quieten(spec: NetSpec, fresh: list[str], state: dict[str, Tensor]) -> None:
 def _check(spec: NetSpec, state: Mapping[str, Tensor], whose: str) -> None:
     for block in spec.blocks:
         for tensor in block.axes():
+            # A group norm keeps no statistics.
+            if spec.norm == "group" and tensor.endswith(_STATISTICS):
+                continue
             if f"{block.name}.{tensor}" not in state:
                 raise MobilesegError(
                     f"{spec.name}: the {whose}'s weights lack {block.name}.{tensor}; "
@@ -98,7 +101,7 @@ def _copy(block: Block, maps: Maps, parent: Mapping[str, Tensor], state: dict[st
     count = 0
     for tensor, axes in block.axes().items():
         name = f"{block.name}.{tensor}"
-        if name not in parent:
+        if name not in parent or name not in state:
             continue
         copied = _copy_tensor(parent[name], state[name], axes, maps)
         if not tensor.endswith(_STATISTICS):

@@ -25,7 +25,7 @@ from mobileseg.nets.blocks import (
     Size,
     Upsample,
 )
-from mobileseg.nets.spec import NetSpec, TooLargeError
+from mobileseg.nets.spec import NetSpec, Norm, TooLargeError
 from mobileseg.slim.decoder import Decoder, How, split
 from mobileseg.validate import Table
 
@@ -63,6 +63,7 @@ class Actions(Table):
         last, a 1x1 classifier follows. Skips are kept and land anew by size.
     crelu: separable blocks that become CReLU blocks.
     skip: all skip connections from now on; an empty `sources` takes them away.
+    norm: what normalises from now on, "batch" or "group"; the scales and shifts stay.
     """
 
     image_size: tuple[Side, Side] | None = None
@@ -73,6 +74,7 @@ class Actions(Table):
     deconv: tuple[Channels, ...] | None = None
     crelu: tuple[str, ...] = ()
     skip: Skip | None = None
+    norm: Norm | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,14 @@ def apply(spec: NetSpec, actions: Actions, where: str) -> NetSpec:
     Raises MobilesegError, opened by `where` and the key, for what does not fit.
     """
     try:
-        draft = _Draft(spec, *split(spec))
+        draft = _Draft(replace(spec, norm=actions.norm or spec.norm), *split(spec))
         draft = _remove(draft, actions)
         draft = _width(draft, actions)
         draft = _depthwise(draft, actions)
         draft = _deconv(draft, actions)
         draft = _crelu(draft, actions)
         draft = _skip(draft, actions)
-        return _finish(draft, actions.image_size or spec.image_size)
+        return _finish(draft, actions)
     except MobilesegError as error:
         raise MobilesegError(f"{where}: {error}") from None
 
@@ -306,7 +308,8 @@ def _skip(draft: _Draft, actions: Actions) -> _Draft:
     return replace(draft, decoder=changed)
 
 
-def _finish(draft: _Draft, image_size: tuple[int, int]) -> NetSpec:
+def _finish(draft: _Draft, actions: Actions) -> NetSpec:
+    image_size = actions.image_size or draft.old.image_size
     body, sizes = _resized(draft, image_size)
     blocks = list(body)
     if draft.decoder:
@@ -314,7 +317,7 @@ def _finish(draft: _Draft, image_size: tuple[int, int]) -> NetSpec:
         _check_output(draft, output[0], image_size)
         blocks += draft.decoder.blocks(sizes, image_size)
     try:
-        spec = NetSpec(draft.old.name, image_size, draft.old.classes, tuple(blocks))
+        spec = replace(draft.old, image_size=image_size, blocks=tuple(blocks))
     except TooLargeError:
         raise
     except MobilesegError as error:

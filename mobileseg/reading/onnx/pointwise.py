@@ -41,6 +41,13 @@ def _hard_sigmoid(call: Call) -> Act:
     return _activation("hard_sigmoid")(call)
 
 
+def _power(call: Call) -> Act:
+    exponent = call.constant(1).data
+    if exponent.size != 1 or float(exponent.reshape(-1)[0]) != -0.5:
+        raise RefusedError("another exponent than -0.5")
+    return _activation("rsqrt")(call)
+
+
 def _clip(call: Call) -> Act:
     low, high = (_limit(call, i, name) for i, name in ((1, "min"), (2, "max")))
     if low != 0 or high not in {6, np.inf}:
@@ -171,6 +178,7 @@ POINTWISE: Mapping[str, Handler] = {
     "Clip": _clip,
     "Sigmoid": _activation("sigmoid"),
     "HardSigmoid": _hard_sigmoid,
+    "Pow": _power,
     "HardSwish": _activation("hard_swish"),
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,

@@ -123,6 +123,7 @@ POINTWISE: Mapping[str, Handler] = {
     "RELU": _activation("relu"),
     "RELU6": _activation("relu6"),
     "LOGISTIC": _activation("sigmoid"),
+    "RSQRT": _activation("rsqrt"),
     "HARD_SWISH": _activation("hard_swish"),
     "LEAKY_RELU": lambda call: call.emit(ops.LeakyRelu(call.option(0, "f", 0.0)), [call.map()]),
     "PRELU": _prelu,
