@@ -22,7 +22,7 @@ from mobileseg.quantize.qat.config import QatConfig
 from mobileseg.slim.prune.config import Prune
 from mobileseg.slim.steps import Actions
 from mobileseg.train.compress.config import Cluster, Sparse
-from mobileseg.train.config import AugmentConfig, DataConfig, Seed, TrainConfig
+from mobileseg.train.config import AugmentConfig, DataConfig, Distill, Seed, TrainConfig
 from mobileseg.validate import Table, parse
 
 # A run's or step's name is a folder's: nothing that climbs, hides or needs quoting.
@@ -38,7 +38,8 @@ class Step(Actions):
     epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train].
     prune: takes filters away by what the step before has learnt; no other action beside it. With
     `rounds` it is read as so many steps, name-1, name-2, ..., name, that share the epochs.
-    sparse, cluster: train weights that compress well; the network stays as it is.
+    sparse, cluster: train weights that compress well; the network stays as it is. distill: what
+    another network teaches it meanwhile.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Step(Actions):
     prune: Prune | None = None
     sparse: Sparse | None = None
     cluster: Cluster | None = None
+    distill: Distill | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,8 +280,9 @@ def _mistakes(recipe: Recipe) -> list[str]:
             found.append(f"step[{number}].from: {wrong}")
         if step.prune is not None:
             found += (f"step[{number}].prune: {wrong}" for wrong in _beside_prune(number, step))
-        if (step.sparse or step.cluster) and not step.train:
-            found.append(f"step[{number}].train: sparse and cluster are trainings; leave out false")
+        trainings = [key for key in ("sparse", "cluster", "distill") if getattr(step, key)]
+        if trainings and not step.train:
+            found.append(f"step[{number}].train: {trainings[0]} is a training; leave out false")
         if step.sparse and step.cluster:
             found.append(f"step[{number}].cluster: give it the step after: it keeps what is zero")
     return found

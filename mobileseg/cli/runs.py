@@ -74,13 +74,14 @@ def slim(
     from mobileseg.recipe import read_recipe
     from mobileseg.report.ladder import exports_table, ladder_tables
     from mobileseg.workflow import ladder
+    from mobileseg.workflow.rung import SlimOptions
 
     read = read_recipe(recipe, overrides or [], data)
     if dry_run:
         steps = ladder.dry_run(read, runs)
         show({"recipe": read.name, "steps": steps}, ladder_tables(steps, width()), as_json)
         return
-    options = ladder.SlimOptions(runs, compute, not resume, only=step)
+    options = SlimOptions(runs, compute, not resume, only=step)
     done = ladder.slim(read, options, say)
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
     tables = ladder_tables(done["steps"], width(), note)

@@ -133,3 +133,28 @@ class TrainConfig(Table):
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 pays for dense convs only
     validate_every: Epochs = 1  # epochs; the last epoch always
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Table):
+    """A trained network teaches this one, beside the masks.
+
+    teacher: a step above, a run, or an exported .tflite or .onnx file. pixel: weight of the
+    divergence from its probabilities at every pixel; channel: of that from where in the picture it
+    sees each class; both at `temperature`. features: per block of this network the teacher's block
+    whose map of attention it is to have; features_weight: of their sum. unlabelled: pictures, as
+    folders or lists of files below data.root, that get the teacher's own mask where it is `sure`.
+    """
+
+    teacher: str
+    pixel: Annotated[float, Ge(0)] = 1.0
+    channel: Annotated[float, Ge(0)] = 0.0
+    temperature: Annotated[float, Gt(0), Le(100)] = 1.0
+    features: dict[str, str] = field(default_factory=dict)
+    features_weight: Annotated[float, Gt(0)] = 100.0  # maps of unit length: their distance is small
+    unlabelled: Source | None = None
+    sure: Share = 0.8
+
+    def __post_init__(self) -> None:
+        if not (self.pixel or self.channel or self.features or self.unlabelled):
+            raise ValueError("teaches nothing; name pixel, channel, features or unlabelled")

@@ -56,6 +56,14 @@ class Dataset:
         """Return copies of some pictures and masks."""
         return np.array(self.images[indices]), np.array(self.masks[indices])
 
+    def __add__(self, other: Dataset) -> Dataset:
+        """Return the pictures of both, of one size."""
+        return Dataset(
+            self.pairs + other.pairs,
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.masks, other.masks]),
+        )
+
     def first(self, count: int) -> Dataset:
         """Return the first pictures only."""
         return Dataset(self.pairs[:count], self.images[:count], self.masks[:count])

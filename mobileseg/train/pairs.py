@@ -11,7 +11,7 @@ import numpy as np
 
 from mobileseg.errors import MobilesegError
 from mobileseg.train.config import DataConfig, Source
-from mobileseg.train.pictures import IMAGES
+from mobileseg.train.pictures import IMAGES, picture_paths
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -47,6 +47,23 @@ def pairs(config: DataConfig, split: Split) -> tuple[Pair, ...]:
     order = np.random.default_rng(config.split_seed).permutation(len(every))
     held_out = set(order[:count].tolist())
     return tuple(pair for i, pair in enumerate(every) if (i in held_out) == (split == "val"))
+
+
+def pictures_of(root: Path, sources: Source) -> list[Path]:
+    """Return the pictures of folders, or of lists with a path per line, below `root`."""
+    paths = (sources,) if isinstance(sources, Path) else sources
+    return [picture for path in paths for picture in _pictures_of_one(root, root / path)]
+
+
+def _pictures_of_one(root: Path, source: Path) -> list[Path]:
+    if not source.is_file() or source.suffix.lower() in IMAGES:
+        return picture_paths(source)
+    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+    found = [_resolve(line, source.parent, root) for line in lines if line]
+    absent = [f"{source}: no such file: {path}" for path in found if not path.is_file()]
+    if absent or not found:
+        raise several(str(source), absent or [f"{source}: no pictures in it"], max(1, len(found)))
+    return found
 
 
 def split_note(config: DataConfig) -> str:

@@ -7,34 +7,22 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobileseg import __version__
 from mobileseg.errors import GateError, MobilesegError, unknown
-from mobileseg.export.runtime import load
 from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Graph
-from mobileseg.nets.module import Net, build
+from mobileseg.nets.module import build
 from mobileseg.recipe import Recipe
-from mobileseg.runs import Run, find_runs, ladder_folder
-from mobileseg.slim.inherit import Inherited, inherit
-from mobileseg.train import data as train_data
-from mobileseg.train.compress.cluster import Clusters
-from mobileseg.train.compress.sparse import Masks
-from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
-from mobileseg.train.loop import fit
+from mobileseg.runs import find_runs, ladder_folder
+from mobileseg.slim.inherit import inherit
 from mobileseg.train.pairs import Split, pairs, split_note
-from mobileseg.workflow.consumer import gzip_size, gzipped_sizes
 from mobileseg.workflow.export import Exported, export_net
 from mobileseg.workflow.facts import facts
-from mobileseg.workflow.forms import FOR_FLOAT
 from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
 from mobileseg.workflow.network import (
-    file_predict,
-    float_graph,
-    load_net,
     plain_graph,
     with_weights,
 )
@@ -42,23 +30,13 @@ from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.plan import Rung, plan
 from mobileseg.workflow.prune import prune
 from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
+from mobileseg.workflow.rung import SlimOptions, TestPictures, train_rung
 from mobileseg.workflow.structure import keep_graphs
 
 if TYPE_CHECKING:
-    from mobileseg.train.metrics import Scores
+    pass
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class SlimOptions:
-    """How a ladder is climbed. `only`: stop after this step, its ancestors alone before it."""
-
-    runs: Path
-    device: str = "cpu"
-    restart: bool = False
-    progress: bool = True
-    only: str | None = None
 
 
 def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
@@ -87,7 +65,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     rungs = plan(recipe, options.runs)
     chosen = _chain(rungs, options.only) if options.only else rungs
     rows = facts(rungs, (_empty(rung) for rung in rungs), recipe.devices)
-    test = _Test(recipe)
+    test = TestPictures(recipe)
     say(split_note(recipe.data))
     data_key = _data_key(recipe)
     exported: list[Exported] = []
@@ -186,21 +164,6 @@ def _chain(rungs: list[Rung], name: str) -> list[Rung]:
     return chain
 
 
-class _Test:
-    """The pictures that decide, decoded once per input size."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._data = recipe.data
-        self.split = "test" if recipe.data.test is not None else "val"
-        self.pairs = pairs(recipe.data, "test" if self.split == "test" else "val")
-        self._sets: dict[tuple[int, int], EvalSet] = {}
-
-    def at(self, size: tuple[int, int]) -> EvalSet:
-        if size not in self._sets:
-            self._sets[size] = load_eval(self.pairs, self._data, size)
-        return self._sets[size]
-
-
 def _prune(
     recipe: Recipe,
     rung: Rung,
@@ -236,7 +199,7 @@ def _climb(
     rungs: list[Rung],
     origin: Mapping[str, str],
     options: SlimOptions,
-    test: _Test,
+    test: TestPictures,
     counts: Mapping[str, Any],
     say: Say,
 ) -> dict[str, Any]:
@@ -260,7 +223,7 @@ def _climb(
     rung.run.begin(recipe, rung.spec, origin)
     if rung.step.train:
         say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
-        report |= _train(recipe, rung, inherited, options, test)
+        report |= train_rung(recipe, rung, inherited, options, test)
     rung.run.finish(report)
     return report
 
@@ -293,97 +256,12 @@ def _data_key(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
-def _train(
-    recipe: Recipe, rung: Rung, inherited: Inherited, options: SlimOptions, test: _Test
-) -> dict[str, Any]:
-    """Train, save, and return the figures of float and int8 on the test pictures."""
-    size = rung.spec.image_size
-    net = build(rung.spec, recipe.seed)
-    net.load_state_dict(inherited.state)
-    train = train_data.load(recipe.data, "train", size, cache_dir=rung.run.folder / "cache")
-    val = load_eval(pairs(recipe.data, "val"), recipe.data, size)
-    config = recipe.training(rung.step)
-    fresh = set(inherited.fresh)
-    start = {}
-    if rung.step.prune is not None:
-        start["miou_before_training_percent"] = _percent(
-            evaluate(module_predict(net), test.at(size), boundary=False)
-        )
-    shapers = _shapers(rung, net, config.epochs * max(1, len(train) // config.batch_size), recipe)
-
-    def reshape(done: int) -> None:
-        for each in shapers:
-            each.after_step(done)
-
-    result = fit(
-        net,
-        train,
-        val,
-        recipe.data,
-        config,
-        recipe.augment,
-        size,
-        rung.run.folder,
-        seed=recipe.seed,
-        resume=True,
-        device=options.device,
-        progress=options.progress,
-        lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
-        heads=rung.spec.heads(),
-        after_step=reshape,
-    )
-    for each in shapers:
-        each.settle()
-    rung.run.save_weights(net.state_dict())
-    # Built anew: what held the weights in training has no place in a file.
-    net = load_net(rung.run)
-    return {
-        **start,
-        "train_images": len(train),
-        "epochs": result.epochs,
-        "train_seconds": round(result.seconds, 1),
-        "images_per_second": round(result.images_per_second, 1),
-        **score(net, recipe, rung.run, test.at(size)),
-    }
-
-
-def _shapers(rung: Rung, net: Net, steps: int, recipe: Recipe) -> list[Masks | Clusters]:
-    """Return what holds the weights sparse or clustered; zeros first, for clusters keep them."""
-    step, shapers = rung.step, list[Masks | Clusters]()
-    if step.sparse is not None:
-        shapers.append(Masks(net, step.sparse, steps))
-    if step.cluster is not None:
-        shapers.append(Clusters(net, step.cluster, recipe.seed))
-    return shapers
-
-
-def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any]:
-    """Return float and int8 figures: the module's, and the int8 file's in its runtime."""
-    exported = export_net(net, recipe, run, ExportOptions(qat=False))[0]
-    scores = evaluate(module_predict(net), evalset)
-    int8 = evaluate(file_predict(load(exported.path)), evalset)
-    plain = float_graph(net, forms=FOR_FLOAT)
-    return {
-        **gzipped_sizes(plain, run.name, recipe.data.classes),
-        "int8_gzip_bytes": gzip_size(exported.path.read_bytes()),
-        "miou_percent": _percent(scores),
-        "miou_int8_percent": _percent(int8),
-        "float": scores.as_dict(),
-        "int8": int8.as_dict(),
-        "int8_check": exported.check.as_dict(),
-    }
-
-
 def _trained_on(recipe: Recipe, rung: Rung, options: SlimOptions, say: Say) -> dict[str, Any]:
     """Return the figures of the rung trained as int8: now, if the recipe says so, or before."""
     if recipe.qat is None:
         return qat_figures(rung.run.qat.report())
     wish = QatOptions(options.device, options.restart, options.progress)
     return qat_figures(train_int8(rung.run, recipe, wish, say))
-
-
-def _percent(scores: Scores) -> float:
-    return round(100 * scores.miou, 2)
 
 
 def _compare(rows: list[dict[str, Any]]) -> None:

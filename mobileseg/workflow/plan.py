@@ -87,7 +87,7 @@ def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
         *(plain.get(part) for part in ("seed", "weights", "data", "augment")),
     ]
     # What a step does not say is not said here: older runs keep their keys.
-    for wish in (step.prune, step.sparse, step.cluster):
+    for wish in (step.prune, step.sparse, step.cluster, step.distill):
         if wish is not None:
             said.append({type(wish).__name__: dataclasses.asdict(wish)})
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
