@@ -7,18 +7,28 @@ from dataclasses import dataclass
 from math import exp
 
 from mobileseg.latency.error import UNTIMED, LayerBand
-from mobileseg.latency.profile import Coefficients, DeviceProfile, FitError, Precision
+from mobileseg.latency.profile import (
+    Coefficients,
+    DeviceProfile,
+    FitError,
+    Precision,
+    precisions,
+)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One precision of a device; if it has rows, the naive model's error and a layer's band."""
+    """One precision of a device; if it has rows, the naive model's error and a layer's band.
+
+    single: what was measured where one network alone was, too little for a fit.
+    """
 
     profile: DeviceProfile
     precision: Precision
     table: Coefficients
     naive: FitError | None
     layer: LayerBand | None
+    single: str = ""
 
     def text(self) -> str:
         """One line of the fit's report: what it foretold of what it had not seen."""
@@ -31,8 +41,10 @@ class Line:
         )
 
 
-def accuracy_text(lines: Sequence[Line], command: str) -> str:
-    """Return the table as Markdown."""
+def accuracy_text(
+    lines: Sequence[Line], command: str, calibrated: Sequence[DeviceProfile] = ()
+) -> str:
+    """Return the tables as Markdown; calibrated: profiles that tell their own error."""
     own = [line for line in lines if line.naive is not None]
     other = [line for line in lines if line.naive is None]
     return _TEXT.format(
@@ -41,6 +53,13 @@ def accuracy_text(lines: Sequence[Line], command: str) -> str:
         rule=f"|---|---|{'--:|' * (len(_HEAD) - 2)}",
         fitted="\n".join(map(_fitted, own)),
         transferred="\n".join(map(_transferred, other)),
+        calibrated_head=f"| {' | '.join(_OWN_HEAD)} |",
+        calibrated_rule=f"|---|---|{'--:|' * (len(_OWN_HEAD) - 2)}",
+        calibrated="\n".join(
+            _calibrated(profile, precision, table)
+            for profile in calibrated
+            for precision, table in precisions(profile)
+        ),
     )
 
 
@@ -73,7 +92,26 @@ def _fitted(line: Line) -> str:
 
 def _transferred(line: Line) -> str:
     table = line.table
-    return f"| {line.profile.name} | {line.precision} | x{table.error.factor:.2f} | {table.note} |"
+    how = "; ".join(filter(None, (table.note, line.single)))
+    return f"| {line.profile.name} | {line.precision} | x{table.error.factor:.2f} | {how} |"
+
+
+def _calibrated(profile: DeviceProfile, precision: Precision, table: Coefficients) -> str:
+    error = table.error
+    cells = [
+        profile.name,
+        precision,
+        str(profile.threads),
+        str(error.rows),
+        str(error.families),
+        f"**{error.median_percent:.1f}**",
+        f"{error.mean_percent:.1f}",
+        f"{error.p90_percent:.1f}",
+        f"{error.spearman:.3f}",
+        f"x{error.factor:.2f}",
+        f"{error.inside_percent:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 _HEAD = (
@@ -96,6 +134,8 @@ _HEAD = (
     "Spearman",
 )
 
+_OWN_HEAD = (*_HEAD[:8], "Spearman", "band", "inside %")
+
 _TEXT = """# How far the estimates can be trusted
 
 Written by `{command}`; the same data give the same table.
@@ -117,15 +157,31 @@ multiply-adds over one rate, checked in the same way on the same rows.
 pixel1, pixel4, pixel6 and mi11 are fitted to blocks (one to ten operators) and checked on them, all
 others on whole networks. Of the four only pixel1 has networks, XNNPACK's of 2020: 10 to 16 % slower
 than its blocks foretell; no network's band is narrower than x1.2 on any of the four. With fewer
-than ten rows the figures of a line are anecdotes; the band allows for it.
+than ten rows the figures of a line are anecdotes, and the band is x1.30 at least. No rate lies
+above what the cores' data sheets allow (`assets/latency/cores.csv`); Paddle-Lite's 3x3 convolutions
+count the multiplications that Winograd's transform leaves. A kernel whose rate another device told
+widens a network's band by its share of the time. Left out, ResNet-50 at float16 comes out a quarter
+too slow or more: that build takes larger tiles of Winograd's than the 2x2 that are counted.
 
 ## Transferred
 
-No measurement of this device at this precision exists; the figures stand on another device's.
+No two networks were measured on this device at this precision in TFLite, XNNPACK or Paddle-Lite;
+the figures stand on another device's. Of some, ncnn publishes times: another runtime's, which are
+not used.
 
 | device | precision | band | how |
 |---|---|---|---|
 {transferred}
+
+## Calibrated
+
+These profiles were written by `mobileseg latency calibrate` on the machine itself, and the figures
+are its own: of the designed networks that are blocks, each family foretold from the others and from
+the single kernels. They are as of the last `{command}`.
+
+{calibrated_head}
+{calibrated_rule}
+{calibrated}
 
 ## Beside nn-Meter's published figures
 

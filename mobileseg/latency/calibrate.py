@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import Graph
 from mobileseg.latency.design import SINGLE
-from mobileseg.latency.devices import NOTHING, RELATIONS, STARTS
 from mobileseg.latency.error import UNSEEN_FACTOR, fit_error, layer_power, short
 from mobileseg.latency.fit import solved_kernel
 from mobileseg.latency.kernels import features, folded, touched
@@ -37,6 +36,7 @@ from mobileseg.latency.solve import (
     rows_ms,
     solve,
 )
+from mobileseg.latency.starts import NOTHING, RELATIONS, STARTS
 
 # Operators that the runtime folds into the next one: see `DeviceProfile.fuses`.
 FUSES: tuple[Literal["pad", "lookup"], ...] = ("pad", "lookup")

@@ -18,10 +18,10 @@ Floats: TypeAlias = NDArray[np.float64]
 class Features:
     """What the price of one operator depends on.
 
-    work: multiply-adds, or elements visited. reduction: inner length (see `KERNELS`).
+    work: multiplications done, or elements visited. reduction: inner length (see `KERNELS`).
     pixels, channels: output positions and output channels. nbytes: activations read plus the
     output written, each once; weights: bytes of constants. between: bytes that the whole graph
-    touches before it reads these weights again. macs: whether work counts multiply-adds.
+    touches before it reads these weights again. macs: multiply-adds, 0 where elements count.
     """
 
     kernel: str
@@ -32,7 +32,7 @@ class Features:
     nbytes: float
     weights: float
     between: float
-    macs: bool
+    macs: float
 
     def halved(self) -> Features:
         """The same at 16 bits."""

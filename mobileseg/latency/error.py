@@ -17,10 +17,12 @@ from mobileseg.latency.solve import Floats, Problem, operators_ms
 
 # No band is narrower than a phone's own warmth makes it.
 LEAST_FACTOR = 1.1
-# So few rows, or families, cannot tell an 80 % quantile: the largest error is taken and once more
-# half, and never less than what the worst unseen family among five missed by, 28 % (int8 V1).
-FEW_ROWS, FEW_FAMILIES = 4, 2
+# Fewer rows than this show an 80 % quantile by luck: the band is never less than what the worst
+# unseen family among five missed by, 28 % (int8 V1).
+TEN_ROWS = 10
 FEW_FACTOR = 1.3
+# So few rows, or families, have none: the largest error is taken and once more half.
+FEW_ROWS, FEW_FAMILIES = 4, 2
 # Half of a row's time from kernels that nothing was known of (see UNSEEN_FACTOR).
 UNSEEN_FACTOR = 1.8
 MOSTLY_UNSEEN = 0.5 * log(UNSEEN_FACTOR)
@@ -77,7 +79,8 @@ def band_log(logs: Floats, families: Sequence[str]) -> float:
     if len(logs) <= FEW_ROWS or len(kinds) <= FEW_FAMILIES:
         return max(log(FEW_FACTOR), 1.5 * _quantile(logs))
     own = [_quantile(logs[labels == name]) for name in kinds]
-    return max(_quantile(logs), _quantile(np.array(own)))
+    least = log(FEW_FACTOR) if len(logs) < TEN_ROWS else 0.0
+    return max(least, _quantile(logs), _quantile(np.array(own)))
 
 
 def _quantile(logs: Floats) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -14,7 +15,7 @@ from mobileseg.latency.cost import Features
 from mobileseg.latency.devices import DEVICES
 from mobileseg.latency.expand import Block, block_graph, network_graph
 from mobileseg.latency.kernels import features, touched
-from mobileseg.latency.profile import Precision
+from mobileseg.latency.profile import Fused, Precision
 from mobileseg.latency.solve import Sample
 
 
@@ -65,14 +66,14 @@ def _blocks(path: Path) -> list[Measured]:
 def _networks(path: Path) -> list[Measured]:
     with path.open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
-    known = {device.name for device in DEVICES}
+    fuses = {device.name: device.fuses for device in DEVICES}
     found = []
     for row in table:
-        if row["device"] not in known:
+        if row["device"] not in fuses:
             continue
         precision = _precision(row["precision"])
         graph = network_graph(row["network"], float(row["width"]), int(row["size"]), precision)
-        operators = _operators(graph)
+        operators = _operators(graph, fuses[row["device"]])
         found.append(
             Measured(
                 operators,
@@ -87,9 +88,9 @@ def _networks(path: Path) -> list[Measured]:
     return found
 
 
-def _operators(graph: Graph) -> tuple[Features, ...]:
+def _operators(graph: Graph, fuses: Sequence[Fused] = ()) -> tuple[Features, ...]:
     between = touched(graph)
-    return tuple(features(graph, node, between) for node in graph.nodes)
+    return tuple(features(graph, node, between, fuses) for node in graph.nodes)
 
 
 def _precision(name: str) -> Precision:

@@ -19,13 +19,10 @@ from numpy.typing import NDArray
 from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
 from mobileseg.latency.accuracy import Line, accuracy_text
+from mobileseg.latency.counts import counted
 from mobileseg.latency.devices import (
-    CHANNEL_TILE,
     DEVICES,
-    RELATIONS,
-    STARTS,
     THREADED,
-    TILED,
     TRANSFERS,
     Device,
 )
@@ -41,14 +38,26 @@ from mobileseg.latency.error import (
     together,
 )
 from mobileseg.latency.facts import Measured, read_facts
-from mobileseg.latency.hardware import TRANSFER_FACTOR, borrowed, threaded, transferred
-from mobileseg.latency.prior import Done, Fitted, PriorOf, given_to, pattern_of, prior_of
+from mobileseg.latency.hardware import borrowed, memory_of, read_clusters, threaded, transferred
+from mobileseg.latency.peak import Cores, held, peak, read_cores
+from mobileseg.latency.prior import (
+    Beside,
+    Done,
+    Fitted,
+    PriorOf,
+    given_to,
+    pattern_of,
+    prior_of,
+)
 from mobileseg.latency.profile import (
+    TRANSFER_FACTOR,
     Coefficients,
     DeviceProfile,
     Kernel,
     Precision,
+    load_profile,
     precisions,
+    profiles,
 )
 from mobileseg.latency.solve import (
     OWN,
@@ -61,6 +70,7 @@ from mobileseg.latency.solve import (
     rows_ms,
     solve,
 )
+from mobileseg.latency.starts import CHANNEL_TILE, NOTHING, RELATIONS, STARTS, TILED
 from mobileseg.latency.toml import profile_toml
 
 COMMAND = "mobileseg devices fit"
@@ -77,13 +87,15 @@ def fit_devices(
     `say` receives a line per device: the cross-validated errors. The table of all of them is
     written beside the profiles, unless only some devices were named.
     """
-    rows = read_facts(facts)
+    rows, cores = read_facts(facts), read_cores(facts / "cores.csv")
+    counts = load_profile(facts / "arm_counts.toml")
     fitted: Done = {}
     for device in chosen(only):
         for precision in PRECISIONS:
             own = [r for r in rows if (r.device, r.precision) == (device.name, precision)]
             if len({row.family for row in own}) > 1:
-                fitted[device.name, precision] = _fit(device, precision, own, fitted)
+                beside = _beside(device, precision, fitted, cores, counts)
+                fitted[device.name, precision] = _fit(device, precision, own, fitted, beside)
         if (device.name, "float32") not in fitted:
             raise MobilesegError(f"devices: {device.name} has no float32 row in the tables")
     made = {device.name: device_profile(device, rows, fitted) for device in chosen(only)}
@@ -93,10 +105,16 @@ def fit_devices(
         made[other.name] = threaded(
             made[other.base], made[other.step[0]], made[other.step[1]], other
         )
-    lines = [line for profile in made.values() for line in _lines(profile, fitted)]
+    clusters = read_clusters(facts / "clusters.csv")
+    made = {
+        name: held(profile, cores, memory_of(clusters, profile.soc))
+        for name, profile in made.items()
+    }
+    lines = [line for profile in made.values() for line in _lines(profile, rows, fitted)]
     files = {f"{name}.toml": profile_toml(profile, COMMAND) for name, profile in made.items()}
     if not only:
-        files["ACCURACY.md"] = accuracy_text(lines, COMMAND)
+        theirs = [load_profile(path) for name, path in profiles(out).items() if name not in made]
+        files["ACCURACY.md"] = accuracy_text(lines, COMMAND, theirs)
     for name, text in files.items():
         write_atomic(out / name, text)
     for line in lines:
@@ -104,14 +122,29 @@ def fit_devices(
     return [out / name for name in files]
 
 
-def _lines(profile: DeviceProfile, fitted: Done) -> list[Line]:
+def _lines(profile: DeviceProfile, rows: Sequence[Measured], fitted: Done) -> list[Line]:
     """What the report says of a device: a line per precision."""
     found = []
     for precision, table in precisions(profile):
         own = fitted.get((profile.name, precision))
         naive, layer = (own.naive, own.layer) if own else (None, None)
-        found.append(Line(profile, precision, table, naive, layer))
+        mine = [row for row in rows if (row.device, row.precision) == (profile.name, precision)]
+        single = "" if own else ", ".join(_single(row, table) for row in mine)
+        found.append(Line(profile, precision, table, naive, layer, single))
     return found
+
+
+def _single(row: Measured, table: Coefficients) -> str:
+    """What a table that no fit made foretells of a network that was measured."""
+    tiles = {name: (one.channel_tile, one.pixel_tile) for name, one in table.kernels.items()}
+    shared = (
+        *(table.bandwidth_gb_per_s, table.bandwidth_gb_per_s / table.dram_gb_per_s - 1.0),
+        *(table.cache_kb, table.weights_cache_kb, table.overlap - 1.0, table.overhead_us),
+    )
+    own = [getattr(one, name) for one in table.kernels.values() for name in OWN]
+    theta = np.log(np.maximum([*shared, *own], NOTHING**2))
+    told = float(rows_ms(problem([row], tiles), theta)[0])
+    return f"measured: {row.family} {row.ms:g} ms, foretold {told:.1f} ms"
 
 
 def chosen(only: Sequence[str]) -> list[Device]:
@@ -128,9 +161,21 @@ def chosen(only: Sequence[str]) -> list[Device]:
     return [device for device in DEVICES if device.name in wanted]
 
 
-def _fit(device: Device, precision: Precision, own: Sequence[Measured], fitted: Done) -> Fitted:
+def _beside(
+    device: Device, precision: Precision, fitted: Done, cores: Cores, counts: DeviceProfile
+) -> Beside:
+    most = peak(device.core, device.threads, precision, cores)
+    if precision != "int8":
+        return Beside(most, {})
+    float32 = coefficients(fitted[device.name, "float32"])
+    return Beside(most, counted(counts, precision, float32.kernels))
+
+
+def _fit(
+    device: Device, precision: Precision, own: Sequence[Measured], fitted: Done, beside: Beside
+) -> Fitted:
     """Fit a precision's rows: from scratch, or from what is known of the device or its donor."""
-    prior = prior_of(device, precision, fitted, len({row.family for row in own}))
+    prior = prior_of(device, precision, fitted, len({row.family for row in own}), beside)
     tile = device.pixel_tile
     data = problem(own, {kernel: _tiles(kernel, tile) for kernel in STARTS})
     thin = _thin(own, device.blocks)
@@ -157,6 +202,7 @@ def _fit(device: Device, precision: Precision, own: Sequence[Measured], fitted: 
         fit_error("family", macs_only(_macs(own), data.ms, families), data.ms, families),
         layer,
         given,
+        beside,
     )
 
 
@@ -205,20 +251,21 @@ def _foretold(
 
 
 def _doubts(part: Problem, found: Solution, given: frozenset[str]) -> Floats:
-    """What kernels that nobody has seen add to a row's band: shares of time, by kernel."""
+    """What kernels that no row told apart add to a row's band: shares of time, by kernel."""
     times, count = operators_ms(part, found.theta), len(part.ms)
     total = np.bincount(part.row, times, count)
     squares = np.zeros(count)
     for kernel, name in enumerate(part.kernels):
-        if name not in given and not found.seen[len(SHARED) + kernel * len(OWN)]:
+        if not found.seen[len(SHARED) + kernel * len(OWN)]:
             mine = part.kernel == kernel
             share = np.bincount(part.row[mine], times[mine], count) / total
-            squares += (np.log(UNSEEN_FACTOR) * share) ** 2
+            doubt = TRANSFER_FACTOR if name in given else UNSEEN_FACTOR
+            squares += (np.log(doubt) * share) ** 2
     return np.asarray(np.sqrt(squares))
 
 
 def _macs(own: Sequence[Measured]) -> Floats:
-    return np.array([sum(op.work for op in row.operators if op.macs) for row in own], np.float64)
+    return np.array([sum(op.macs for op in row.operators) for row in own], np.float64)
 
 
 def device_profile(device: Device, rows: Sequence[Measured], fitted: Done) -> DeviceProfile:
@@ -234,7 +281,7 @@ def device_profile(device: Device, rows: Sequence[Measured], fitted: Done) -> De
         year=device.year,
         source=tuple(sorted({row.source for row in rows if row.device == device.name})),
         note=device.note,
-        fuses=("pad",),
+        fuses=device.fuses,
         float32=coefficients(fitted[device.name, "float32"]),
         float16=_other(device, "float16", fitted),
         int8=_other(device, "int8", fitted),
@@ -260,12 +307,16 @@ def coefficients(fitted: Fitted) -> Coefficients:
     shared = map(float, values[: len(SHARED)])
     bandwidth, ratio, cache, weights_cache, overlap, overhead = shared
     own = np.asarray(values[len(SHARED) :]).reshape(-1, len(OWN))
-    kernels = {}
+    kernels: dict[str, Kernel] = {}
+    known = fitted.beside.counted
     for i, name in enumerate(fitted.data.kernels):
         seen = fitted.solution.seen[len(SHARED) + i * len(OWN)]
         if name not in fitted.told and name in RELATIONS:
             continue
         kernels[name] = _kernel(fitted, name, own[i], bool(seen))
+        if name in known and name not in fitted.told:
+            kernels[name] = replace(known[name], giga_per_s=kernels[name].giga_per_s)
+    kernels |= {name: kernel for name, kernel in known.items() if name not in kernels}
     for name, relation in RELATIONS.items():
         if name not in kernels:
             like = kernels[relation.like]

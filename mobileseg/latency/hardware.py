@@ -9,12 +9,20 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.latency.devices import Threaded
 from mobileseg.latency.error import short, together
-from mobileseg.latency.profile import Basis, Coefficients, DeviceProfile, Kernel, Precision
+from mobileseg.latency.profile import (
+    TRANSFER_FACTOR,
+    Basis,
+    Coefficients,
+    DeviceProfile,
+    Kernel,
+    Precision,
+)
 
 # Clock and memory say nothing of a scheduler, of heat, of a governor. Source: Kirin 980 foretold
 # from a Snapdragon 855, both with a Cortex-A76; the upper end of the first experiment's errors.
@@ -45,6 +53,12 @@ def read_clusters(path: Path) -> list[Cluster]:
             )
             for row in csv.DictReader(file)
         ]
+
+
+def memory_of(clusters: list[Cluster], soc: str) -> float:
+    """Return what a chip's memory reaches in GB/s; infinite where no source was seen."""
+    known = [one.dram_gb_per_s for one in clusters if one.soc == soc and one.dram_gb_per_s]
+    return max(known, default=inf)
 
 
 def cluster(clusters: list[Cluster], soc: str, core: str) -> Cluster:
@@ -100,7 +114,7 @@ def scaled(
     memory = target.dram_gb_per_s / base_dram if base_dram and target.dram_gb_per_s else 1.0
     note = (
         f"{profile.name} at {target.clock_ghz:g} instead of {clock:g} GHz, "
-        f"memory times {short(memory):g}; nobody measured this device"
+        f"memory times {short(memory):g}; no TFLite or Paddle-Lite time is public"
     )
 
     def table(of: Coefficients | None) -> Coefficients | None:
@@ -161,7 +175,7 @@ def threaded(
     """
     note = (
         f"{profile.name} times the ratios of {to.name} to {of.name}, kernel by kernel; "
-        f"nobody measured this device with {to.threads} thread(s)"
+        f"no TFLite or Paddle-Lite time with {to.threads} thread(s) is public"
     )
 
     def table(mine: Coefficients | None) -> Coefficients | None:
@@ -185,7 +199,7 @@ def threaded(
 
 def _threaded(table: Coefficients, of: Coefficients, to: Coefficients, note: str) -> Coefficients:
     bandwidth = short(table.bandwidth_gb_per_s * to.bandwidth_gb_per_s / of.bandwidth_gb_per_s)
-    factor = together(max(TRANSFER_FACTOR, to.error.factor), table.error.factor)
+    spread = max(TRANSFER_FACTOR, to.error.factor)
     return replace(
         table,
         basis="transferred",
@@ -196,10 +210,12 @@ def _threaded(table: Coefficients, of: Coefficients, to: Coefficients, note: str
         ),
         overhead_us=to.overhead_us,
         error=replace(
-            table.error, check=f"{table.error.check}, before the transfer", factor=short(factor)
+            table.error,
+            check=f"{table.error.check}, before the transfer",
+            factor=short(together(spread, table.error.factor)),
         ),
         kernels={
-            name: _borrowed(one, to.kernels[name], of.kernels[name], note)
+            name: _borrowed(one, to.kernels[name], of.kernels[name], spread, note)
             for name, one in table.kernels.items()
         },
     )
@@ -210,25 +226,27 @@ def borrowed(
 ) -> Coefficients:
     """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
     note = f"float32 of this device times {name}'s ratios of {precision} to float32"
-    factor = short(together(max(TRANSFER_FACTOR, to.error.factor), float32.error.factor))
+    spread = max(TRANSFER_FACTOR, to.error.factor)
     kernels = {
-        kernel: _borrowed(value, to.kernels[kernel], of.kernels[kernel], note)
+        kernel: _borrowed(value, to.kernels[kernel], of.kernels[kernel], spread, note)
         for kernel, value in float32.kernels.items()
     }
+    factor = short(together(spread, float32.error.factor))
     error = replace(to.error, check=f"{name}'s own", factor=factor)
     return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
 
 
-def _borrowed(kernel: Kernel, to: Kernel, of: Kernel, note: str) -> Kernel:
+def _borrowed(kernel: Kernel, to: Kernel, of: Kernel, spread: float, note: str) -> Kernel:
     basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
     return replace(
         kernel,
         giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
-        error_factor=short(together(kernel.error_factor, TRANSFER_FACTOR)),
+        reduction_half=short(
+            kernel.reduction_half * to.reduction_half / of.reduction_half
+            if of.reduction_half
+            else to.reduction_half
+        ),
+        error_factor=short(together(kernel.error_factor, spread)),
         basis=basis,
         note=kernel.note if basis == "assumed" else note,
     )
-
-
-# Published float32-to-int8 ratios of one network differ by this between cores of one kind.
-TRANSFER_FACTOR = 1.25

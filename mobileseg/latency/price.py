@@ -43,7 +43,9 @@ def price(graph: Graph, profile: DeviceProfile, half: bool = False) -> Pricing:
     tables = [profile.coefficients(use.precision) for use in work.uses]
     kernels = [_kernel(profile, table, use) for use, table in zip(work.uses, tables, strict=True)]
     ms, bounds = _estimates(work, kernels, tables)
-    return Pricing(_rows_of(work, kernels, ms, bounds), profile, max(factors, default=1.0))
+    doubts = [table.doubt(kernel) for table, kernel in zip(tables, kernels, strict=True)]
+    rows = _rows_of(work, kernels, doubts, ms, bounds)
+    return Pricing(rows, profile, max(factors, default=1.0))
 
 
 @dataclass(frozen=True)
@@ -135,22 +137,29 @@ def _same(graph: Graph, index: int, shape: Features) -> dict[str, Any]:
 
 
 def _rows_of(
-    work: _Workload, kernels: Sequence[Kernel], ms: Floats, bounds: Sequence[Bound]
+    work: _Workload,
+    kernels: Sequence[Kernel],
+    doubts: Sequence[float],
+    ms: Floats,
+    bounds: Sequence[Bound],
 ) -> tuple[Row, ...]:
     """Return the rows: of nodes that take time in the order of the columns, of the others zeros."""
     total = float(ms.sum())
-    costs = zip(ms.tolist(), bounds, (kernels[place] for place in work.use), strict=True)
+    used = [(kernels[place], doubts[place]) for place in work.use]
+    costs = zip(ms.tolist(), bounds, used, strict=True)
     return tuple(
         Row(**same, **_NO_TIME, note=why) if why else Row(**same, **_cost(*next(costs), total))
         for same, why in zip(work.same, work.idle, strict=True)
     )
 
 
-def _cost(ms: float, bound: Bound, kernel: Kernel, total: float) -> dict[str, Any]:
+def _cost(ms: float, bound: Bound, used: tuple[Kernel, float], total: float) -> dict[str, Any]:
+    kernel, doubt = used
     return {
         "ms": ms,
         "low_ms": ms / kernel.error_factor,
         "high_ms": ms * kernel.error_factor,
+        "doubt": doubt,
         "share": ms / total,
         "bound": bound,
         "basis": kernel.basis,
@@ -160,6 +169,7 @@ def _cost(ms: float, bound: Bound, kernel: Kernel, total: float) -> dict[str, An
 
 _NO_TIME: dict[str, Any] = {
     **dict.fromkeys(("ms", "low_ms", "high_ms", "share"), 0.0),
+    "doubt": 1.0,
     "bound": "folded",
     "basis": "fitted",
 }

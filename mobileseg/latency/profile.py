@@ -20,9 +20,12 @@ from mobileseg.validate import Table, parse
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 Basis: TypeAlias = Literal["fitted", "transferred", "assumed"]
+Fused: TypeAlias = Literal["pad", "lookup", "winograd"]
 
 # Every band is to hold this share of what it speaks for.
 BAND_PERCENT = 80
+# Published float32-to-int8 ratios of one network differ by this between cores of one kind.
+TRANSFER_FACTOR = 1.25
 
 
 Positive: TypeAlias = Annotated[float, Gt(0)]
@@ -100,13 +103,24 @@ class Coefficients(Table):
     error: FitError
     kernels: dict[str, Kernel]
 
+    def doubt(self, kernel: Kernel) -> float:
+        """The factor by which a network of that kernel alone is less certain than `error` says.
+
+        A table that is transferred as a whole says so in its own error already.
+        """
+        if kernel.basis == "assumed":
+            return kernel.error_factor
+        told = kernel.basis == "fitted" or self.basis == "transferred"
+        return 1.0 if told else TRANSFER_FACTOR
+
 
 @dataclass(frozen=True)
 class DeviceProfile(Table):
     """A device, its runtime and thread count, and the coefficients per precision.
 
     fuses: operators that the runtime folds into the next one and that therefore take no time:
-        "pad" into a convolution, "lookup" a chain of point-wise ones at int8 into one table.
+        "pad" into a convolution, "lookup" a chain of point-wise ones at int8 into one table; and
+        what it folds arithmetic with: "winograd" for 3x3 convolutions in floats at stride 1.
     source: where the measurements came from. note: what to bear in mind.
     """
 
@@ -118,7 +132,7 @@ class DeviceProfile(Table):
     runtime: str
     year: Count
     source: tuple[str, ...]
-    fuses: tuple[Literal["pad", "lookup"], ...]
+    fuses: tuple[Fused, ...]
     float32: Coefficients
     float16: Coefficients | None = None
     int8: Coefficients | None = None
@@ -130,8 +144,9 @@ class DeviceProfile(Table):
         found = dict(precisions(self)).get(precision)
         if found is None:
             raise MobilesegError(
-                f"device {self.name}: has no {precision} coefficients; price the float32 network, "
-                f"or add an [{precision}] table to the profile"
+                f"device {self.name}: has no {precision} coefficients, for nobody measured what it "
+                f"gains there or its cores cannot; it has {', '.join(dict(precisions(self)))}: "
+                f"price one of them, or add a table [{precision}] to the profile"
             )
         return found
 

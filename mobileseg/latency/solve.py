@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +44,12 @@ ENOUGH = 60.0
 
 @dataclass(frozen=True)
 class Prior:
-    """Where a coefficient starts, and the logarithm by which it may differ without evidence."""
+    """Where a coefficient starts, the logarithm by which it may differ without evidence, and what
+    it can never exceed."""
 
     value: float
     sigma: float
+    most: float = inf
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ def solve(data: Problem, prior: Mapping[str, Prior], steps: int = 40) -> Solutio
     order = names(data.kernels)
     centre = np.log([prior[name].value for name in order])
     spread = np.array([prior[name].sigma for name in order])
-    theta, damping = centre.copy(), 1e-3
+    most = np.log([prior[name].most for name in order])
+    theta, damping = np.minimum(centre, most), 1e-3
     cost = _cost(data, theta, centre, spread)
     normal = np.diag(1.0 / spread**2)
     for _ in range(steps):
@@ -185,10 +189,14 @@ def solve(data: Problem, prior: Mapping[str, Prior], steps: int = 40) -> Solutio
         scaled = jacobian * weight[:, None]
         normal = scaled.T @ jacobian + np.diag(1.0 / spread**2)
         gradient = scaled.T @ residual + (theta - centre) / spread**2
+        # What lies at its bound and is drawn beyond it stays there.
+        free = (theta < most) | (gradient > 0.0)
         before = cost
         while damping < 1e8:
-            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -gradient)
-            trial = theta + np.clip(step, -1.0, 1.0)
+            damped = normal + damping * np.diag(np.diag(normal))
+            step = np.zeros_like(theta)
+            step[free] = np.linalg.solve(damped[np.ix_(free, free)], -gradient[free])
+            trial = np.minimum(theta + np.clip(step, -1.0, 1.0), most)
             changed = _cost(data, trial, centre, spread)
             if changed < cost:
                 theta, cost, damping = trial, changed, damping / 5.0

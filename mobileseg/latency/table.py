@@ -17,8 +17,9 @@ Bound: TypeAlias = Literal["arithmetic", "memory", "overhead", "folded"]
 class Row:
     """One operator of the file. Bytes are activations and constants read plus output written.
 
-    low_ms, high_ms: eight of ten layers of this kind lie between. bound "folded" takes no time at
-    run time: `note` says why.
+    low_ms, high_ms: eight of ten layers of this kind lie between. doubt: the factor by which the
+    kernel widens a network's band, by its share (see `Coefficients.doubt`). bound "folded" takes
+    no time at run time: `note` says why.
     """
 
     index: int
@@ -33,6 +34,7 @@ class Row:
     ms: float
     low_ms: float
     high_ms: float
+    doubt: float
     share: float
     bound: Bound
     basis: Basis
@@ -84,9 +86,8 @@ class Pricing:
             return self.factor
         doubts: dict[str, float] = {}
         for row in self.rows:
-            if row.basis == "assumed" and row.ms:
-                doubt = log(row.high_ms / row.ms) * row.ms / total
-                doubts[row.kernel] = doubts.get(row.kernel, 0.0) + doubt
+            doubt = log(row.doubt) * row.ms / total
+            doubts[row.kernel] = doubts.get(row.kernel, 0.0) + doubt
         return exp(sqrt(log(self.factor) ** 2 + sum(doubt**2 for doubt in doubts.values())))
 
     def coverage(self) -> dict[Basis, float]:
