@@ -19,9 +19,21 @@ def import_(
 ) -> None:
     """Turn folded ImageNet MobileNetV1 or V2 weights into encoder weights with batch norm.
 
+    What was written is held against the published network on the first pictures; where the file
+    holds its classifier, too, by their likeliest classes.
+
     Example: mobileseg weights import v1.npz --images photos/ --out v1.safetensors
     """
     from mobileseg.nets.pretrained import import_command
 
-    import_command(npz, images, out, until)
+    _, found = import_command(npz, images, out, until)
+    for number, (ours, theirs) in enumerate(zip(found.ours, found.published, strict=True), 1):
+        words = " ".join(map(str, ours))
+        print(f"picture {number}: classes {words}; published: {' '.join(map(str, theirs))}")
+    print(
+        f"verified on {found.pictures} pictures: differs from the published network by "
+        f"{100 * found.error:.2f} %, root mean square"
+    )
+    if found.ours:
+        print(f"likeliest class as published: {found.agreeing} of {found.pictures} pictures")
     print(f"wrote {out}")

@@ -28,6 +28,7 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import read_json, write_atomic
 from mobileseg.nets.blocks import Block, Depthwise, Separable
 from mobileseg.nets.module import Net, build
+from mobileseg.nets.published import Verified, verify
 from mobileseg.nets.spec import NetSpec, read_spec
 from mobileseg.nets.zoo.draft import Draft
 from mobileseg.nets.zoo.mobilenet import mobilenet_v1_encoder, mobilenet_v2_encoder
@@ -39,6 +40,8 @@ State: TypeAlias = dict[str, Tensor]
 # 160 pixels: where our nets work; the statistics of norms depend on scale only a little.
 _SIDE = 160
 _BATCH = 16  # pictures at once: conv2_1's output of 16 takes 26 MB
+# Pictures that an import is held against its source on: seconds, and enough to tell.
+_VERIFIED = 8
 _KEY = "mobileseg"
 _ORIGIN = "google-coral/test_data: ImageNet MobileNet, 8-bit, dequantised to float"
 _LICENCE = "Apache-2.0"
@@ -83,16 +86,23 @@ def import_encoder(npz: Path, ops_json: Path, images: U8, until: str | None = No
 
 def import_command(
     npz: Path, images: Path, out: Path, until: str | None = None, size: int = _SIDE
-) -> Encoder:
+) -> tuple[Encoder, Verified]:
     """Import the .npz (its .ops.json beside it), write it to `out`, return it as `out` gives it.
 
-    `images` is a folder with pictures, or with a train.txt whose lines open with a picture's path.
+    It is held against the published network on the first pictures. `images` is a folder with
+    pictures, or with a train.txt whose lines open with a picture's path. Raises MobilesegError
+    where the files hold another network, or the import computes something else.
     """
-    encoder = import_encoder(npz, npz.with_suffix(".ops.json"), _pictures(images, size), until)
+    ops_json, pictures = npz.with_suffix(".ops.json"), _pictures(images, size)
+    encoder = import_encoder(npz, ops_json, pictures, until)
     tail = f" --until {until}" if until else ""
     command = f"mobileseg weights import {npz.name} --images {images.name} --out {out.name}{tail}"
     save_encoder(out, encoder, {"origin": _ORIGIN, "licence": _LICENCE, "command": command})
-    return load_encoder(out)
+    written = load_encoder(out)
+    net = build(written.spec)
+    net.load_state_dict(written.state)
+    shown = next(_batches(pictures[:_VERIFIED]))
+    return written, verify(net, _read_npz(npz), read_json(ops_json), shown, str(npz))
 
 
 def save_encoder(path: Path, encoder: Encoder, facts: Mapping[str, str]) -> None:

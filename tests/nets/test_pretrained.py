@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,8 @@ def published() -> tuple[Arrays, Ops]:
         arrays[f"conv{i}.weight"] = weight.astype(np.float32)
         arrays[f"conv{i}.bias"] = rng.normal(0.5, 0.5, out).astype(np.float32)
         groups = into if depthwise else 1
-        ops.append({"op": "conv", "stride": stride, "groups": groups, "k": kernel, "act": "relu6"})
+        facts = {"stride": stride, "groups": groups, "k": kernel, "act": "relu6"}
+        ops.append({"op": "conv", "inp": i, "out": i + 1, **facts})
         into = out
     return arrays, ops
 
@@ -143,15 +145,70 @@ def test_the_command_takes_a_folder_of_pictures(tmp_path: Path) -> None:
         import_command(npz, folder, tmp_path / "out.safetensors")
     for number, image in enumerate(photos(3)):
         Image.fromarray(image).save(folder / f"{number}.png")
-    every = import_command(npz, folder, tmp_path / "out.safetensors", size=24)
+    every, found = import_command(npz, folder, tmp_path / "out.safetensors", size=24)
     assert every.spec.image_size == (24, 24)
+    # The invented file has no classifier; float16 weights are all that differs.
+    assert found.pictures == 3 and 0 < found.error < 1e-3 and found.ours == ()
     (folder / "train.txt").write_text("0.png masks/0.png\n\n2.png masks/2.png\n")
-    listed = import_command(npz, folder, tmp_path / "out.safetensors", size=24)
+    listed, _ = import_command(npz, folder, tmp_path / "out.safetensors", size=24)
     mean = "conv1.norm.running_mean"
     assert not torch.equal(listed.state[mean], every.state[mean])
     (folder / "2.png").write_bytes(b"no picture")
     with pytest.raises(MobilesegError, match=r"2\.png: missing or no picture"):
         import_command(npz, folder, tmp_path / "out.safetensors")
+
+
+def with_classifier() -> tuple[Arrays, Ops]:
+    """The same with a mean and a classifier of nine classes behind it."""
+    arrays, ops = published()
+    index, into = len(CONVS), CONVS[-1][1]
+    rng = np.random.default_rng(3)
+    arrays[f"conv{index}.weight"] = rng.normal(size=(9, into, 1, 1)).astype(np.float32)
+    arrays[f"conv{index}.bias"] = np.zeros(9, np.float32)
+    ops.append({"op": "AVERAGE_POOL_2D", "inp": [index], "out": 90})
+    classifier = {"stride": 1, "groups": 1, "k": 1, "act": "none"}
+    return arrays, [*ops, {"op": "conv", "inp": 90, "out": 91, **classifier}]
+
+
+def saved(folder: Path, images: np.ndarray) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return folder
+
+
+def test_an_import_names_the_classes_that_its_source_does(tmp_path: Path) -> None:
+    npz, _ = write(tmp_path, *with_classifier())
+    pictures = saved(tmp_path / "photos", photos(4))
+    _, found = import_command(npz, pictures, tmp_path / "out.safetensors", "conv3_1", size=24)
+    assert found.agreeing == len(found.published) == 4
+    assert all(len(set(classes)) == 5 for classes in found.published)
+
+
+def test_an_import_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    arrays, ops = with_classifier()
+    # A second convolution that reads the first one's input: no chain, as the import takes it for.
+    ops[3]["inp"] = ops[2]["inp"]
+    npz, _ = write(tmp_path, arrays, ops)
+    pictures = saved(tmp_path / "photos", photos(2))
+    with pytest.raises(MobilesegError, match="differs from the published network by"):
+        import_command(npz, pictures, tmp_path / "out.safetensors", "conv3_1", size=24)
+
+
+WEIGHTS = os.environ.get("MOBILESEG_WEIGHTS", "")
+
+
+@pytest.mark.skipif(not WEIGHTS, reason="MOBILESEG_WEIGHTS names no folder of published .npz")
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.5_160_quant", "mobilenet_v2_1.0_224_quant"])
+def test_the_published_classifiers(name: str, tmp_path: Path) -> None:
+    photographs = shipped("assets", "data", "public_figures", "images")
+    out = tmp_path / "out.safetensors"
+    _, found = import_command(Path(WEIGHTS) / f"{name}.npz", photographs, out)
+    assert found.agreeing == 8
+    assert found.error < 0.01
+    # What men in office wear: ImageNet's suit, bow tie, Windsor tie, gown, uniform.
+    worn = {835, 458, 907, 401, 653}
+    assert sum(bool(worn & set(classes)) for classes in found.ours) >= 6
 
 
 def _without(key: str) -> Callable[[Arrays, Ops], object]:
@@ -211,17 +268,21 @@ def test_unreadable_encoders_are_refused(encoder: Encoder, tmp_path: Path) -> No
         load_encoder(path)
 
 
-def test_the_shipped_encoder_loads() -> None:
-    path = shipped("assets", "weights", "mobilenet_v1_1.0.safetensors")
+@pytest.mark.parametrize(
+    ("name", "last", "channels"),
+    [("mobilenet_v1_1.0", "conv5_5", 512), ("mobilenet_v2_1.0", "block17_project", 320)],
+)
+def test_the_shipped_encoders_load(name: str, last: str, channels: int) -> None:
+    path = shipped("assets", "weights", f"{name}.safetensors")
     assert path.stat().st_size < 4e6
     encoder = load_encoder(path)
-    assert encoder.spec.blocks[-1].name == "conv5_5"
-    assert encoder.spec.shapes()["conv5_5"][0] == 512
+    assert encoder.spec.blocks[-1].name == last
+    assert encoder.spec.shapes()[last][0] == channels
     with torch.no_grad():
         net = build(encoder.spec)
         net.load_state_dict(encoder.state)
         out = net(as_input(photos(1, *encoder.spec.image_size)))
-    # ReLU6 features of a trained network: alive, and not all at a limit
+    # Features of a trained network: alive, and not all at a limit.
     assert 0.05 < (out > 0).float().mean() < 0.95
 
 
