@@ -36,6 +36,8 @@ ARM_COUNTS = "arm_counts"
 MEASURED = ("host", ARM_COUNTS)
 _BY_NAME = {rewrite.name: rewrite for rewrite in REWRITES}
 _WORDS = ("auto", "all", "none")
+# Of the price: what saves less than a hundredth of a percent is not worth another operator.
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _judged(
         for old, new in pairs
         if (kernels := _unmeasured(old, new))
     ]
-    pays = sum(map(log, ratios.values())) < 0
+    pays = sum(map(log, ratios.values())) < -_LEAST
     why = "; ".join(unknowns) or ("pays" if pays else "does not pay")
     verdict = replace(
         blank,

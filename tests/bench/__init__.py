@@ -2,5 +2,6 @@
 
 `python -m tests.bench nets` builds five networks, trains each for a minute, writes each in its
 plain and in its chosen form, in float and int8, and times all files in turns. `python -m
+tests.bench peers` times other converters' files beside them; see `peer_files`. `python -m
 tests.bench arm` counts the instructions that `assets/latency/arm_counts.toml` is fitted to.
 """

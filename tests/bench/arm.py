@@ -20,6 +20,7 @@ from mobileseg.workflow.calibrate import as_precision, file_name
 from mobileseg.workflow.forms import ARM_COUNTS
 
 COMMAND = "python -m tests.bench arm"
+ORIGIN = "from instructions counted under emulation; count again rather than edit"
 # As the phones' fast cores of 2019 and later have it.
 CORE = next(core for core in CORES.values() if core.dot_product)
 _AT_ONCE = 50
@@ -28,25 +29,27 @@ _AT_ONCE = 50
 def count_arm(folder: Path, out: Path, say: Callable[[str], None]) -> None:
     """Write the instruction counts of one inference, in millions, as a device profile."""
     models = design()
-    tables = {each: _table(models, each, folder, say) for each in ("float32", "int8")}
-    profile = DeviceProfile(
+    float32, int8 = (_table(models, each, folder, say) for each in ("float32", "int8"))
+    made = profile(float32, int8, 2 * len(models), datetime.now(UTC).year)
+    write_atomic(out, profile_toml(made, COMMAND, ORIGIN).encode())
+
+
+def profile(float32: Coefficients, int8: Coefficients, networks: int, year: int) -> DeviceProfile:
+    """Return the counts as a profile that says what it is."""
+    return DeviceProfile(
         name=ARM_COUNTS,
         title="Arm with dot product, millions of instructions instead of milliseconds",
         soc="none: emulated",
         core=f"{CORE.name} under user-mode emulation",
         threads=1,
         runtime="LiteRT 2.3.0",
-        year=datetime.now(UTC).year,
-        source=(
-            f"instructions of one inference of the {2 * len(models)} networks of the calibration",
-        ),
+        year=year,
+        source=(f"instructions of one inference of the {networks} networks of the calibration",),
         fuses=FUSES,
-        float32=tables["float32"],
-        int8=tables["int8"],
+        float32=float32,
+        int8=int8,
         note="counts are no times: they compare two forms of an operator, nothing else",
     )
-    origin = "from instructions counted under emulation; count again rather than edit"
-    write_atomic(out, profile_toml(profile, COMMAND, origin).encode())
 
 
 def _table(

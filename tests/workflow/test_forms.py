@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mobileseg.errors import MobilesegError
+from mobileseg.files import shipped
 from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.ir import Graph
@@ -18,6 +19,7 @@ from mobileseg.latency.profile import Coefficients, DeviceProfile, Kernel
 from mobileseg.latency.toml import profile_toml
 from mobileseg.workflow.forms import ARM_COUNTS, FOR_INT8, MEASURED, Forms, choose, judge
 from mobileseg.workflow.network import as_int8
+from tests.bench import arm
 from tests.graph.build import Line, graph
 
 # Five channels of 40x56 doubled to two classes, as the last layer of a decoder is.
@@ -202,7 +204,11 @@ def test_names_of_files_say_the_form() -> None:
 
 def test_instruction_counts_are_no_device() -> None:
     counts = judge(ARM_COUNTS)
-    assert counts.int8 is not None
+    assert counts.int8 is not None and counts.float32 is not None
+    # As the benchmark writes it.
+    again = arm.profile(counts.float32, counts.int8, 500, counts.year)
+    text = (shipped("assets", "latency") / f"{ARM_COUNTS}.toml").read_text(encoding="utf-8")
+    assert text == profile_toml(again, arm.COMMAND, arm.ORIGIN)
     assert "instructions" in counts.title
     for table in (counts.float32, counts.int8):
         assert table.error.median_percent < 5
