@@ -58,7 +58,7 @@ ActivationSteps = Annotated[
     Literal["int8", "int16"] | None,
     typer.Option(
         "--activations",
-        help="int8; int16 beside int8 weights: finer, of TFLite only, 30 times slower, not priced.",
+        help="int8; int16 beside int8 weights: finer, TFLite only, many times slower, no price.",
     ),
 ]
 

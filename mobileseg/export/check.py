@@ -29,6 +29,9 @@ FLOAT_TOLERANCE = 1e-4
 # XNNPACK's kernels agree with our integer execution to the bit; sigmoid, softmax and a
 # convolution's exact ties may land on the other side of a half.
 LITERT_SHARE, LITERT_STEPS = 0.999, 2
+# Of int16's 65536, a quarter of one of int8's: LiteRT rounds its sums, products and means more than
+# once, and its softmax is a table.
+FINE_STEPS = 64
 # ONNX Runtime rounds resizes, means and products in float and transposed convolutions altogether:
 # each may be one step away, and what follows carries it on. One resize stays within these bounds;
 # several in a row may not, and then LiteRT's file is the exact one.
@@ -61,10 +64,10 @@ _ONNX_FLOAT: Mapping[str, tuple[str, ...]] = {
 class Check:
     """What a file computes beside what its graph computes, and what it is made of.
 
-    `relative_error` is set for reals, the steps for integers and classes. `float_operators` are
-    those of an int8 file that compute in float (in ONNX: in the graph that the runtime makes of
-    it), `kept_float` how many nodes are there to do so; `partitions` are LiteRT's pieces run by
-    XNNPACK.
+    `relative_error` is set for reals, the steps for integers and classes; `fine`: steps of int16.
+    `float_operators` are those of an int8 file that compute in float (in ONNX: in the graph that
+    the runtime makes of it), `kept_float` how many nodes are there to do so; `partitions` are
+    LiteRT's pieces run by XNNPACK.
     """
 
     path: Path
@@ -83,6 +86,7 @@ class Check:
     layout_operators: Mapping[str, int]
     partitions: int | None
     kept_float: int = 0
+    fine: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -109,6 +113,8 @@ class Check:
             share, steps = (
                 (LITERT_SHARE, LITERT_STEPS) if self._is_tflite else (ONNX_SHARE, ONNX_STEPS)
             )
+            if self.fine:
+                share, steps = 0.0, FINE_STEPS
             if self.share_within_one_step < share:
                 yield (
                     f"{100 * self.share_within_one_step:.3f} % of the outputs are within one step "
@@ -194,6 +200,7 @@ def check_file(path: Path, graph: Graph, images: Array) -> Check:
         layout_operators={name: kinds[name] for name in _LAYOUT if name in kinds},
         partitions=runner.partitions,
         kept_float=sum(in_float(graph, node) for node in graph.nodes) if kind == "int8" else 0,
+        fine=any(tensor.dtype == "int16" for tensor in graph.tensors.values()),
     )
 
 

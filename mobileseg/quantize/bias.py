@@ -10,10 +10,8 @@ import numpy as np
 from mobileseg.graph.execute_int8 import quant_of
 from mobileseg.graph.ir import Graph, Tensor
 from mobileseg.graph.ops import Conv2d, ConvTranspose2d
+from mobileseg.quantize.convert import BIAS_LIMITS
 from mobileseg.quantize.lockstep import Meeting
-
-# The accumulator holds the sum that the bias is added to, too.
-_LIMITS = {"int32": 2.0**30, "int64": 2.0**46}
 
 
 def corrected_bias(at: Meeting) -> Iterator[Tensor]:
@@ -29,7 +27,7 @@ def corrected_bias(at: Meeting) -> Iterator[Tensor]:
     bias = at.body[at.int8_node.inputs[2]]
     assert bias.data is not None
     steps = bias.data + np.round(shift.double().numpy() / quant_of(bias).scale)
-    limit = _LIMITS[bias.dtype]
+    limit = BIAS_LIMITS[bias.dtype]
     yield replace(bias, data=np.clip(steps, -limit, limit).astype(bias.dtype))
 
 

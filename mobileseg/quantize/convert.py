@@ -32,13 +32,9 @@ _UNIT = {"int8": QuantParams(_ONE / 256, -128), "int16": QuantParams(_ONE / 2**1
 LEAST_RATIO = 2.0**-24
 # XNNPACK refuses ratios of 256 and more.
 LARGEST_RATIO = 128.0
-# int32 holds the bias with room for the sum that it is added to; beside int16 activations int64
-# does, of which TFLite's kernels take 48 bits.
-BIAS_LIMIT = 2.0**30
-_BIAS: dict[Activations, tuple[DType, float]] = {
-    "int8": ("int32", BIAS_LIMIT),
-    "int16": ("int64", 2.0**46),
-}
+# int32 holds the bias with room for the sum that it is added to; so does int64, beside int16
+# activations, of which TFLite's kernels take 48 bits.
+BIAS_LIMITS: dict[DType, float] = {"int32": 2.0**30, "int64": 2.0**46}
 
 
 def quantize(
@@ -214,7 +210,7 @@ def _conv_constants(
     graph: Graph, node: Node, quants: dict[str, QuantParams], activations: Activations
 ) -> list[Tensor]:
     """Return a convolution's weight as int8 and its bias (zeros where it had none)."""
-    dtype, limit = _BIAS[activations]
+    dtype: DType = "int64" if activations == "int16" else "int32"
     weight = _data(graph, node.inputs[1])
     axis = 1 if isinstance(node.op, ConvTranspose2d) else 0
     channels = weight.shape[axis]
@@ -224,7 +220,7 @@ def _conv_constants(
     largest = np.zeros(channels)
     if not is_hollow(weight):
         largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
-    least = np.maximum(out / into * LEAST_RATIO, np.abs(bias) / (into * limit))
+    least = np.maximum(out / into * LEAST_RATIO, np.abs(bias) / (into * BIAS_LIMITS[dtype]))
     scale = np.maximum(largest / 127, least).astype(np.float32).astype(np.float64)
     along = [1] * 4
     along[axis] = -1

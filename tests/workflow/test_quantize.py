@@ -155,6 +155,8 @@ def test_int16_activations(copy: Place, call: Call) -> None:
         row["executor"]: row["scores"]
         for row in call("eval", *words[:3], "--file", file["path"], "--json").json()["executors"]
     }
+    said = call("export", *words, "--int8", "--output", "softmax")
+    assert said.code == 0 and said.json()["files"][0]["check"]["max_steps"] <= 64
     fine, of_file = (rows[name]["miou_percent"] for name in ("int8 graph", Path(file["path"]).name))
     assert fine == pytest.approx(of_file, abs=0.05)
     done = call("quantize", *words, "--max-drop", 50).json()

@@ -13,7 +13,7 @@ from mobileseg.graph.ir import Graph, Node, QuantParams
 from mobileseg.graph.ops import Add, PRelu
 from mobileseg.quantize.calibrate import Ranges
 from mobileseg.quantize.convert import (
-    BIAS_LIMIT,
+    BIAS_LIMITS,
     LARGEST_RATIO,
     LEAST_RATIO,
     fixed_quants,
@@ -151,7 +151,7 @@ def constant_steps(
         wide = weight.abs().amax(others).double() / 127
         wide = torch.maximum(wide, target / source * LEAST_RATIO)
         for bias in biases:
-            wide = torch.maximum(wide, bias.abs().double() / (source * BIAS_LIMIT))
+            wide = torch.maximum(wide, bias.abs().double() / (source * BIAS_LIMITS["int32"]))
         # Held in float32, divided by in float64: as `quantize` does.
         step = wide.float()
         grid = step.view([1 if axis in others else -1 for axis in range(4)])
