@@ -81,7 +81,8 @@ def onnx2tf(name: str, folder: Path) -> None:
         sample = np.load(pictures)[:20, :128, :128] / 2 + 0.5
         np.save(Path(scratch) / "calibration_image_sample_data_20x128x128x3_float32.npy", sample)
         command = [str(Path(sys.executable).with_name("onnx2tf")), "-n", "-oiqt", "-o", "made"]
-        command += ["-i", str((folder / f"{name}.onnx").resolve())]
+        # It simplifies the file that it is given, in place.
+        command += ["-i", str(shutil.copy(folder / f"{name}.onnx", scratch))]
         command += ["-cind", "image", str(pictures.resolve()), "[[[[0,0,0]]]]", "[[[[1,1,1]]]]"]
         subprocess.run(command, cwd=scratch, check=True)
         for kind, written in (("float32", "float32"), ("int8", "full_integer_quant")):
