@@ -180,6 +180,11 @@ def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | Non
         table = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise MobilesegError(f"{path}: is no TOML: {error}") from None
+    if "blocks" in table:
+        raise MobilesegError(
+            f'{path}: describes a network, and no recipe; write one with net = "{path.name}", or '
+            f"look at the network with mobileseg nets show {path}"
+        )
     for override in overrides:
         _override(table, override)
     recipe = read_recipe_data(table, str(path))

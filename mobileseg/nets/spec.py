@@ -141,17 +141,26 @@ def read_spec(data: object, where: str) -> NetSpec:
     """Return the spec that `as_dict` wrote. Raises MobilesegError naming `where` and the key."""
     if not isinstance(data, Mapping) or not isinstance(data.get("blocks"), list):
         raise MobilesegError(f"{where}: no network; it is a table with name, image_size, blocks")
-    blocks = []
+    blocks: list[Block] = []
+    problems: list[str] = []
     for number, entry in enumerate(data["blocks"], 1):
-        place = f"{where}: block[{number}]"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
-            raise MobilesegError(f"{place}: a block is a table with a kind")
-        if entry["kind"] not in BLOCKS:
-            raise unknown(place, "kind of block", entry["kind"], BLOCKS)
-        fields = {key: value for key, value in entry.items() if key != "kind"}
-        blocks.append(parse(BLOCKS[entry["kind"]], fields, place))
+        try:
+            blocks.append(_block(entry, f"{where}: blocks[{number}]"))
+        except MobilesegError as error:
+            problems.append(str(error))
+    if problems:
+        raise MobilesegError("\n".join(problems))
     head = parse(_Head, {k: v for k, v in data.items() if k != "blocks"}, where)
     return NetSpec(head.name, head.image_size, head.classes, tuple(blocks), head.norm)
+
+
+def _block(entry: object, place: str) -> Block:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
+        raise MobilesegError(f"{place}: a block is a table with a kind")
+    if entry["kind"] not in BLOCKS:
+        raise unknown(place, "kind of block", entry["kind"], BLOCKS)
+    fields = {key: value for key, value in entry.items() if key != "kind"}
+    return parse(BLOCKS[entry["kind"]], fields, place)
 
 
 def read_spec_file(path: Path) -> NetSpec:

@@ -73,6 +73,12 @@ def find_net(given: str, image_size: tuple[int, int], classes: int, where: str) 
     if not given.endswith(".toml"):
         return zoo_net(given, image_size, classes, where)
     spec = dataclasses.replace(read_spec_file(Path(given)), classes=classes)
+    made = spec.shapes()[spec.blocks[-1].name][0]
+    if made != classes:
+        raise MobilesegError(
+            f"{given}: gives {made} channels, and there are {classes} classes; say "
+            'channels = "classes" where it classifies'
+        )
     return apply(spec, Actions(image_size=image_size), f"{where}: {given}")
 
 

@@ -266,6 +266,10 @@ def test_from_spec_to_prices(name: str) -> None:
             assert len(price(int8, profile).rows) == len(int8.nodes)
 
 
+# Steps with new layers in the place of old ones: another decoder, filters of other groups.
+RENEWED = {("article", "v0"), ("article", "v2.1.4")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(shipped_recipes()))
 def test_a_dry_run_of_every_recipe(name: str, tmp_path: Path) -> None:
@@ -273,5 +277,6 @@ def test_a_dry_run_of_every_recipe(name: str, tmp_path: Path) -> None:
     for row in rows:
         assert row["estimated_ms"]
     # A narrower step that inherits its weights has nothing new but what its recipe adds.
-    assert all(row["inherited_share"] > 0.8 for row in rows[1:])
+    kept = [row for row in rows[1:] if (name, row["step"]) not in RENEWED]
+    assert all(row["inherited_share"] > 0.8 for row in kept)
     assert all(row["inherited_share"] <= 1 for row in rows)

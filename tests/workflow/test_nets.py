@@ -86,5 +86,15 @@ def test_a_network_of_ones_own(call: Call, tmp_path: Path) -> None:
     assert (rung.spec.name, rung.spec.image_size, rung.spec.classes) == ("mine", (192, 192), 2)
     assert rung.spec.shapes()["wide"] == (2, 192, 192)
     (tmp_path / "mine.toml").write_text(MINE.replace('"conv"', '"cnov"'), encoding="utf-8")
-    with pytest.raises(MobilesegError, match=r"mine\.toml: block\[1\]: no kind of block"):
+    with pytest.raises(
+        MobilesegError, match=r"mine\.toml: blocks\[1\]: no kind of block"
+    ) as caught:
         plan(read_recipe(str(tmp_path / "recipe.toml")), tmp_path)
+    # Every mistake at once.
+    assert "blocks[2]: no kind of block" in str(caught.value)
+    (tmp_path / "mine.toml").write_text(MINE.replace('"classes"', "5"), encoding="utf-8")
+    with pytest.raises(MobilesegError, match="gives 5 channels, and there are 2 classes"):
+        plan(read_recipe(str(tmp_path / "recipe.toml")), tmp_path)
+    taken = call("latency", tmp_path / "mine.toml")
+    assert taken.code == 1
+    assert "describes a network, and no recipe" in taken.err
