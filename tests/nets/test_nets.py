@@ -281,7 +281,7 @@ def test_image_sizes_have_limits(size: tuple[int, int]) -> None:
 BAD_DATA: list[tuple[object, str]] = [
     (None, "net.json: no network"),
     ({"blocks": {}}, "net.json: no network"),
-    ({"blocks": [3]}, r"block\[1\]: a block is a table with a kind"),
+    ({"blocks": [3]}, r"blocks\[1\]: a block is a table with a kind"),
     ({"blocks": [{"kind": "cnv"}]}, "no kind of block is named 'cnv'; did you mean 'conv'"),
     (
         {"blocks": [{"kind": "conv", "name": "a", "inputs": [IMAGE]}]},
