@@ -20,6 +20,7 @@ VERBS = [
     ["check"],
     ["quantize"],
     ["qat"],
+    ["profile"],
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],

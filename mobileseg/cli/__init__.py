@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from mobileseg import __version__
-from mobileseg.cli import check, devices, latency, nets, qat, quantize, recipes, runs, weights
+from mobileseg.cli import (
+    check,
+    devices,
+    latency,
+    nets,
+    profile,
+    qat,
+    quantize,
+    recipes,
+    runs,
+    weights,
+)
 from mobileseg.cli.common import say
 from mobileseg.errors import GateError, MobilesegError
 
@@ -23,6 +34,7 @@ app.add_typer(runs.app)
 app.add_typer(check.app)
 app.add_typer(quantize.app)
 app.add_typer(qat.app)
+app.add_typer(profile.app)
 app.add_typer(latency.app, name="latency")
 app.add_typer(devices.app, name="devices")
 app.add_typer(nets.app, name="nets")

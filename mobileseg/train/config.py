@@ -131,6 +131,8 @@ class TrainConfig(Table):
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
     clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 pays for dense convs only
+    # lean: norms, activations, depthwise layers and resizes are computed again on the way back
+    memory: Literal["plain", "lean"] = "plain"
     validate_every: Epochs = 1  # epochs; the last epoch always
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill
 

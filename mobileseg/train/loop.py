@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +27,7 @@ from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import Loss, make_loss, median_frequency
+from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
 
@@ -111,6 +113,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     folder.mkdir(parents=True, exist_ok=True)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     module.train()
+    if config.memory == "lean":
+        make_lean(module)
     optimizer = make_optimizer(module, config, lr_scale)
     average = Average(module, config.ema) if config.ema else None
     identity = _identity(train, data, config, augment, size, seed)
@@ -285,7 +289,8 @@ def _forward(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
     )
     devices = [run.device] if run.device.type == "cuda" else []
     draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT)
-    with torch.random.fork_rng(devices=devices), mixed:
+    lean = lean_forward() if run.config.memory == "lean" else nullcontext()
+    with torch.random.fork_rng(devices=devices), mixed, lean:
         torch.manual_seed(draws.initial_seed())
         try:
             logits: Tensor = run.module(inputs)
