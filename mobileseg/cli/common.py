@@ -35,7 +35,10 @@ Set = Annotated[
 ]
 Device = Annotated[
     list[str] | None,
-    typer.Option("--device", help="Device to price for; again for more. mobileseg devices ls."),
+    typer.Option(
+        "--device",
+        help="Name in mobileseg devices ls, or a profile's path; again for more; the recipe's.",
+    ),
 ]
 Rewrite = Annotated[
     str,
@@ -47,7 +50,9 @@ Rewrite = Annotated[
 ]
 On = Annotated[
     str,
-    typer.Option(help="Machine to time on: ssh://user@host:port, adb or adb:SERIAL; this one."),
+    typer.Option(
+        help="Machine to time on: ssh://user@host:port, adb or adb:SERIAL; by default this one."
+    ),
 ]
 BoardPython = Annotated[str, typer.Option("--board-python", help="Python on the ssh:// board.")]
 SshConfig = Annotated[Path | None, typer.Option(help="Configuration file for the ssh client.")]

@@ -44,7 +44,11 @@ app = typer.Typer(cls=_PriceByDefault, help="Price a network on phones, and meas
 @app.command()
 def price(
     network: Annotated[
-        str, typer.Argument(help="A run, a recipe, or anybody's .tflite or .onnx file.")
+        str,
+        typer.Argument(
+            help="A run (NAME/STEP), a recipe (a path or a shipped name), anybody's .tflite or "
+            ".onnx file, or a run's latency/*.graph.safetensors."
+        ),
     ],
     device: Device = None,
     precision: Annotated[
@@ -52,7 +56,9 @@ def price(
         typer.Option(help="Of the arithmetic; float16 where the runtime is asked for it."),
     ] = "float32",
     int8: Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")] = False,
-    step: Annotated[str | None, typer.Option(help="Step of the recipe; the last one.")] = None,
+    step: Annotated[
+        str | None, typer.Option(help="Step of the recipe; by default the last one.")
+    ] = None,
     rewrite: Rewrite = "auto",
     measure: Annotated[
         bool, typer.Option("--measure", help="Time the file on this machine, too.")
@@ -70,7 +76,11 @@ def price(
         str | None, typer.Option(help="Camera frame, height,width: price the way in and out, too.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Profile by benchmark_model to compare with.")
+        Path | None,
+        typer.Option(
+            help="Times to compare with: what --measure --json printed (.json), or a profile by "
+            "benchmark_model."
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Folder to write pictures to.")] = None,
     on: On = "",
@@ -85,7 +95,9 @@ def price(
 
     Example: mobileseg latency recipes/portrait.toml --device pixel4 --int8
 
-    Example: mobileseg latency model.tflite --measure
+    Example: mobileseg latency model.tflite --measure --json > here.json
+
+    Example: mobileseg latency model.tflite --device host --against here.json
 
     A profile of this machine or of a board: mobileseg latency calibrate --help
     """

@@ -149,7 +149,8 @@ def profile_on_phone(phone: Phone, name: str, data: bytes, job: Job, runs: int =
             found = read_profile(printed)
         finally:
             _quietly(phone.end())
-    return replace(found, path=Path(name), runtime=f"{found.runtime} on {phone.serial}")
+    runtime = f"{found.runtime} on {phone.serial}"
+    return replace(found, path=Path(name), runtime=runtime, threads=job.threads)
 
 
 def time_on_phone(phone: Phone, job: Job, files: Mapping[str, bytes], say: Say) -> dict[str, Any]:

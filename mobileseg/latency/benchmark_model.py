@@ -114,11 +114,12 @@ def _inference_ms(text: str) -> float | None:
     return None if found is None else float(found[1]) / 1000.0
 
 
-def _threads(text: str) -> int:
+def _threads(text: str) -> int | None:
+    """The CSV form does not say it."""
     found = re.search(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]", text)
-    return int(found[1]) if found else 1
+    return int(found[1]) if found else None
 
 
-def _runs(text: str) -> int:
+def _runs(text: str) -> int | None:
     counts = re.findall(r"^(?:INFO: )?count=(\d+) ", text, re.MULTILINE)
-    return int(counts[-1]) if counts else 1
+    return int(counts[-1]) if counts else None

@@ -35,12 +35,15 @@ class Operator:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of one file here. `how` names the runtime and the way operators were timed."""
+    """Times of one file. `how` names the runtime and the way operators were timed.
+
+    threads, runs: None where somebody else measured and does not say.
+    """
 
     path: Path
     runtime: str
-    threads: int
-    runs: int
+    threads: int | None
+    runs: int | None
     median_ms: float
     p90_ms: float
     operators: tuple[Operator, ...]

@@ -98,7 +98,11 @@ def load_graph(path: Path, source: str | None = None) -> Graph:
         raise MobilesegError(f"{path}: there is no such file")
     try:
         with safe_open(path, framework="np") as file:
-            header = (file.metadata() or {}).get(_KEY, "")
+            header = (file.metadata() or {}).get(_KEY)
+            if header is None:
+                raise MobilesegError(
+                    f"{path}: is no saved graph; a run's stand in its latency/ folder"
+                )
             data = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         plain = parse(_Graph, json.loads(header), str(path))
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:

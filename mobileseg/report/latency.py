@@ -106,8 +106,9 @@ def latency_lines(priced: Facts, done: Facts) -> list[str]:
     measured = done.get("measured")
     if measured is not None:
         times = f"{measured['median_ms']:.2f} ms median, {measured['p90_ms']:.2f} ms p90"
-        how = f"{measured['runs']} runs, {measured['threads']} thread(s), {measured['how']}"
-        lines.append(f"measured here: {times}, {how}")
+        runs = "" if measured["runs"] is None else f"{measured['runs']} runs, "
+        how = f"{runs}{measured['threads']} thread(s), {measured['how']}"
+        lines.append(f"measured in {measured['runtime']}: {times}, {how}")
         if not any(isinstance(each, float) for each in measured["operators_ms"]):
             lines.append("measured as a whole: the runtime's operators cannot be told by layer")
     return lines
@@ -179,7 +180,8 @@ def _frame(frame: Facts) -> list[Table]:
     before = [row for row in rows if not row["step"].endswith("out")]
     for row in before:
         table.add_row(*_frame_row(row))
-    table.add_row("network", "", f"{frame['network_ms']:.3f}", "", "")
+    network_band = f"{frame['network_low_ms']:.3f}-{frame['network_high_ms']:.3f}"
+    table.add_row("network", "", f"{frame['network_ms']:.3f}", network_band, "")
     for row in rows[len(before) :]:
         table.add_row(*_frame_row(row))
     band = f"{frame['low_ms']:.3f}-{frame['high_ms']:.3f}"
@@ -193,9 +195,10 @@ def _frame_row(row: Facts) -> list[str]:
 
 
 def _against(found: Facts) -> list[Table]:
+    threads = "threads unknown" if found["threads"] is None else f"{found['threads']} thread(s)"
     title = (
         f"Beside {found['file']}: measured {found['measured_ms']:.2f} ms ({found['how']}, "
-        f"{found['runtime']}), estimated {found['estimated_ms']:.2f} ms"
+        f"{found['runtime']}, {threads}), estimated {found['estimated_ms']:.2f} ms"
     )
     names = ("estimated ms", "80 % band", "measured ms", "miss ms", "inside")
     table = new_table(title, ("#", "layer", "kind"), names)
@@ -211,7 +214,10 @@ def _against(found: Facts) -> list[Table]:
             "yes" if row["inside"] else "no",
         )
     inside = f"{found['operators_inside']} of {len(found['rows'])} operators inside their bands"
-    table.caption = f"{inside}; {found['fused']} have no time of their own in the profile"
+    table.caption = (
+        f"{inside}, together measured {found['operators_ms']:.2f} ms; "
+        f"{found['fused']} have no time of their own"
+    )
     return [table]
 
 

@@ -1,8 +1,9 @@
 """`mobileseg latency --frame`: what a camera frame costs around the network, priced as it is.
 
-Resize in, the network, resize of the logits to the frame, argmax. No public table measures these
-kernels on a phone: their prices are assumed from ratios measured on x86-64, and say so by a wide
-band. How the frame reaches memory and how the mask is drawn is not in it.
+Resize in, the network, resize of the logits to the frame, argmax; of a network that ends in argmax
+its map is resized. No public table measures these kernels on a phone: their prices are assumed from
+ratios measured on x86-64, and say so by a wide band. How the frame reaches memory and how the mask
+is drawn is not in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from mobileseg.errors import MobilesegError
 from mobileseg.graph.ir import DType, Graph, Node, Tensor, assemble
-from mobileseg.graph.ops import ArgMax, Dequantize, Op, Resize
+from mobileseg.graph.ops import ArgMax, Dequantize, Op, Resize, Shape
 from mobileseg.latency.price import price
 from mobileseg.latency.table import Pricing
 
@@ -34,7 +35,16 @@ def parse_frame(text: str) -> tuple[int, int]:
 def whole_frame(
     graph: Graph, pricing: Pricing, frame: tuple[int, int], half: bool = False
 ) -> dict[str, Any]:
-    """Return the rows around the network, the network's time, and the sum with its band."""
+    """Return the rows around the network, the network's time, and the sum with its band.
+
+    Raises MobilesegError where several inputs or outputs leave open which is the picture.
+    """
+    for what, names in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        if len(names) != 1:
+            raise MobilesegError(
+                f"--frame: the network has {len(names)} {what} ({', '.join(names)}), and which one "
+                "is of the frame is not known; leave it out"
+            )
     profile = pricing.profile
     # A profile that knows no integers prices the picture as floats: slower, and no guess.
     pixel: DType = "float32" if profile.int8 is None else "uint8"
@@ -56,6 +66,8 @@ def whole_frame(
             for each in rows
         ],
         "network_ms": pricing.ms,
+        "network_low_ms": pricing.low_ms,
+        "network_high_ms": pricing.high_ms,
         "ms": together.ms,
         "low_ms": together.low_ms,
         "high_ms": together.high_ms,
@@ -83,6 +95,8 @@ def _before(graph: Graph, frame: tuple[int, int], pixel: DType) -> list[Graph]:
 
 def _after(graph: Graph, frame: tuple[int, int]) -> list[Graph]:
     out = graph[graph.outputs[0]]
+    if len(out.shape) == 3:  # class numbers, of four bytes
+        return _after_classes(out.shape, frame)
     channels = out.shape[1]
     steps = []
     if out.shape[2:] != frame:
@@ -90,6 +104,14 @@ def _after(graph: Graph, frame: tuple[int, int]) -> list[Graph]:
     if channels > 1:
         steps.append(_one("argmax out", ArgMax(), (1, channels, *frame), out.dtype))
     return steps
+
+
+def _after_classes(shape: Shape, frame: tuple[int, int]) -> list[Graph]:
+    """Numbers of classes are not mixed: the nearest one is taken, as large as a float."""
+    n, height, width = shape
+    if (height, width) == frame:
+        return []
+    return [_one("resize out", Resize(frame, "nearest"), (n, 1, height, width), "float32")]
 
 
 def _one(layer: str, op: Op, shape: tuple[int, ...], dtype: DType) -> Graph:

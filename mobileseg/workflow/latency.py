@@ -13,9 +13,8 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.files import write_atomic, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.graph.memory import lower_bound
-from mobileseg.latency.against import against
+from mobileseg.latency.against import against, read_times
 from mobileseg.latency.apart import measure_apart
-from mobileseg.latency.benchmark_model import read_profile
 from mobileseg.latency.measure import Measurement, match, measure
 from mobileseg.latency.plot import plot
 from mobileseg.latency.price import price
@@ -24,6 +23,7 @@ from mobileseg.latency.table import Pricing
 from mobileseg.nets.spec import NetSpec
 from mobileseg.reading.read import ENDINGS, read_network
 from mobileseg.reading.saved import load_graph
+from mobileseg.reading.sketch import Reading
 from mobileseg.recipe import Recipe, read_recipe, shipped_recipes
 from mobileseg.runs import Run, find_run
 from mobileseg.workflow.advise import block_cuts, slow_layers
@@ -42,8 +42,8 @@ class LatencyOptions:
     input_size: (height, width) where an .onnx file leaves it open.
     advise: what slows each operator down, and, but for files, what cuts would save.
     frame: (height, width) of the camera's pictures. threads: of the devices' profiles, by default
-    what each is for; and of the measurement, by default one. against: a profile that
-    benchmark_model wrote.
+    what each is for; and of the measurement, by default one. against: a measurement to compare
+    with (see `read_times`).
     plot: folder for pictures.
     where: the machine that `measure` times the file on. qat: whether int8 of a run is the graph of
     its quantization-aware training, where there is one and no `rewrite` is asked for.
@@ -69,10 +69,11 @@ class LatencyOptions:
 def latency(given: str, options: LatencyOptions, runs: Path) -> dict[str, Any]:
     """Return the priced operators per device and, if asked, the file's times on this machine.
 
-    given: a run, a recipe (path or shipped name), or anybody's .tflite or .onnx file. The estimate
-    needs no weights; a measured file of a recipe holds zeros, which take as long.
+    given: a run, a recipe (path or shipped name), anybody's .tflite or .onnx file, or a graph that
+    `save_graph` wrote. The estimate needs no weights; a measured file of a recipe holds zeros,
+    which take as long.
     """
-    if Path(given).suffix in ENDINGS:
+    if Path(given).suffix in {*ENDINGS, _SAVED}:
         return _file_latency(Path(given), options)
     if options.input_size is not None:
         raise MobilesegError("--input-size: is for .onnx files; a recipe says image_size")
@@ -131,7 +132,7 @@ _AS_TRAINED = "int8 as trained (mobileseg qat); --no-qat leaves that out"
 def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
     """Return the same for a file as it is: nothing in it is rewritten or quantized."""
     _require_as_it_is(path, options)
-    reading = read_network(path, options.input_size)
+    reading = _reading(path, options)
     graph = reading.graph
     precision: Precision = "int8" if _is_int8(graph) else "float32"
     if options.precision == "int8" and precision != "int8":
@@ -159,6 +160,18 @@ def _file_latency(path: Path, options: LatencyOptions) -> dict[str, Any]:
     return result
 
 
+# Of a saved graph, as a run's folder holds them: latency/float32.graph.safetensors.
+_SAVED = ".safetensors"
+
+
+def _reading(path: Path, options: LatencyOptions) -> Reading:
+    if path.suffix != _SAVED:
+        return read_network(path, options.input_size)
+    if options.input_size is not None:
+        raise MobilesegError(f"--input-size: {path} has a size of its own; leave it out")
+    return Reading(load_graph(path))
+
+
 def _require_as_it_is(path: Path, options: LatencyOptions) -> None:
     if options.step is not None:
         raise MobilesegError(f"--step: {path} is a file, which has no steps; leave it out")
@@ -183,7 +196,8 @@ def _priced(
     if options.frame is not None:
         found["frame"] = whole_frame(graph, pricing, options.frame, half)
     if options.against is not None:
-        found["against"] = against(graph, pricing, read_profile(options.against))
+        times = read_times(options.against)
+        found["against"] = against(graph, pricing, options.precision, times, str(options.against))
     if options.plot is not None:
         title = f"{name} {options.precision} on {profile.title}"
         stem = f"{profile.name}-{options.precision}"
@@ -236,6 +250,8 @@ def _measured(graph: Graph, options: LatencyOptions) -> dict[str, Any]:
 
 
 def _measured_file(graph: Graph, path: Path, options: LatencyOptions) -> dict[str, Any]:
+    if path.suffix == _SAVED:
+        return _measured(graph, options)
     if not options.where.on:
         return _matched(graph, measure_apart(path, options.threads or 1))
     if path.suffix != ".tflite":

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from mobileseg.errors import MobilesegError
+from mobileseg.graph import ops
+from mobileseg.graph.ir import Graph, Node, Tensor, assemble
 from mobileseg.latency.price import price
+from mobileseg.reading.saved import save_graph
 from mobileseg.recipe import read_recipe
 from mobileseg.slim.steps import Actions, apply
 from mobileseg.workflow.advise import saves_no_time
@@ -90,6 +93,30 @@ def test_a_cut_that_keeps_its_promise_is_not_flagged() -> None:
     assert saves_no_time(90.0, 100.0, 9.9, 10.0)
     assert not saves_no_time(90.0, 100.0, 9.0, 10.0)
     assert not saves_no_time(99.0, 100.0, 10.0, 10.0)
+
+
+def test_a_network_that_ends_in_argmax_has_its_map_resized(tmp_path: Path) -> None:
+    path = tmp_path / "classes.graph.safetensors"
+    save_graph(_ending_in(ops.ArgMax()), path)
+    options = LatencyOptions(("pixel4",), frame=(480, 640))
+    frame = latency(str(path), options, tmp_path)["devices"][0]["frame"]
+    steps = [(row["step"], row["kernel"]) for row in frame["rows"]]
+    assert steps[-1] == ("resize out", "resize_nearest")
+    assert frame["low_ms"] > frame["network_low_ms"] > 0
+
+
+def test_a_frame_of_several_outputs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.graph.safetensors"
+    save_graph(_ending_in(ops.Softmax(), outputs=("a", "y")), path)
+    with pytest.raises(MobilesegError, match=r"--frame: the network has 2 outputs \(a, y\)"):
+        latency(str(path), LatencyOptions(("pixel4",), frame=(480, 640)), tmp_path)
+
+
+def _ending_in(op: ops.Op, outputs: tuple[str, ...] = ("y",)) -> Graph:
+    x = Tensor("x", (1, 3, 20, 28))
+    nodes = [Node(ops.Activation("relu"), ("x",), "a", "stem"), Node(op, ("a",), "y", "head")]
+    last = Tensor("y", (), "int32" if isinstance(op, ops.ArgMax) else "float32")
+    return assemble([x], nodes, outputs, {"y": last})
 
 
 @pytest.mark.parametrize(

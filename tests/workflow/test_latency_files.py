@@ -90,6 +90,36 @@ def test_the_file_itself_is_measured(name: str, folder: Path, call: Call) -> Non
     assert len(timed) > len(rows) / 2
 
 
+def test_a_saved_graph_is_priced_by_its_name(copy: Place, call: Call) -> None:
+    path = copy.step("skips") / "latency" / "int8.graph.safetensors"
+    run = call("latency", "tiny/skips", "--runs", copy.runs, "--int8", "--json").json()
+    words = [sys.executable, "-c", _NO_TORCH, "latency", str(path), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["precision"] == "int8"
+    assert found["devices"][0] == run["devices"][0]
+    for wrong, told in (("--input-size", "a size of its own"), ("--step", "has no steps")):
+        assert told in call("latency", path, wrong, "8,8").err
+    weights = copy.step("skips") / "weights.safetensors"
+    assert "is no saved graph; a run's" in call("latency", weights).err
+
+
+def test_times_kept_once_stand_beside_an_estimate(
+    graphs: dict[str, Graph], folder: Path, tmp_path: Path, call: Call
+) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(call("latency", folder / "int8.tflite", "--measure", "--json").out)
+    done = call("latency", folder / "int8.tflite", "--against", kept, "--json").json()
+    found = done["devices"][0]["against"]
+    times = [each for each in json.loads(kept.read_text())["measured"]["operators_ms"] if each]
+    timed = [each for each in times if isinstance(each, float)]
+    assert found["operators_ms"] == pytest.approx(sum(timed))
+    assert len(found["rows"]) + found["fused"] == len(graphs["int8"].nodes)
+    other = call("latency", folder / "float32.tflite", "--against", kept).err
+    assert "was measured in int8, and float32 is asked for" in other
+
+
 def test_a_file_that_kills_its_runtime(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(200))
