@@ -10,7 +10,7 @@ from typing import Any, get_args
 from mobileseg.graph.ir import Graph
 from mobileseg.quantize.config import QuantizeConfig, RangeBy, Repair
 from mobileseg.quantize.edges import Interface
-from mobileseg.quantize.repair import Quantized, post_train, with_kept
+from mobileseg.quantize.repair import Observed, Quantized, post_train, with_kept
 from mobileseg.recipe import Recipe
 from mobileseg.train.evaluate import load_eval
 from mobileseg.workflow.int8 import Calibration, calibration_pairs, load_calibration
@@ -19,7 +19,9 @@ from mobileseg.workflow.sensitivity import in_runtime, layers, sensitivity
 from mobileseg.workflow.verdict import Judge
 
 Say = Callable[[str], None]
+Attempt = Callable[[RangeBy, Sequence[Repair]], "Trial"]
 
+_REPAIRS: tuple[Repair, ...] = get_args(Repair)
 # Pictures that candidates are tried on: after those that calibrate, where there are enough.
 _TRIAL_IMAGES = 32
 _LEAST_IMAGES = 8
@@ -81,13 +83,13 @@ def as_recipe_says(
     if "auto" not in (config.repair, config.keep_float):
         return Settled(post_train(graph, seen, config, interface), config, seen)
     judge = trial_judge(graph, recipe, seen)
-    tried: list[Trial] = []
+    tried: tuple[Trial, ...] = ()
     if config.repair == "auto":
-        config, tried = choose_repair(graph, seen, config, judge, val, say)
+        config, tried = choose_repair(Observed(graph, seen), config, judge, val, say)
     if config.keep_float == "auto":
         plain = post_train(graph, seen, replace(config, keep_float=()))
         config = replace(config, keep_float=choose_kept(plain, config, judge, say))
-    return Settled(post_train(graph, seen, config, interface), config, seen, tuple(tried))
+    return Settled(post_train(graph, seen, config, interface), config, seen, tried)
 
 
 def trial_judge(graph: Graph, recipe: Recipe, seen: Calibration) -> Judge:
@@ -101,59 +103,58 @@ def trial_judge(graph: Graph, recipe: Recipe, seen: Calibration) -> Judge:
 
 
 def choose_repair(
-    graph: Graph,
-    seen: Calibration,
+    observed: Observed,
     config: QuantizeConfig,
     judge: Judge,
     val: Judge | None = None,
     say: Say = lambda _: None,
-) -> tuple[QuantizeConfig, list[Trial]]:
+) -> tuple[QuantizeConfig, tuple[Trial, ...]]:
     """Return the config with the ranges and repairs that keep most pixels, and all that was tried.
 
-    Each repair is tried alone, then together, at last with the best ranges. A trial that does
-    more must keep more pixels by `_WORTH`.
+    A trial that does more must keep more pixels by `_WORTH`.
     """
-    tried: list[Trial] = []
+    tried: dict[tuple[RangeBy, tuple[Repair, ...]], Trial] = {}
 
-    def attempt(ranges: RangeBy, repair: Sequence[Repair] = ()) -> None:
-        asked = replace(config, ranges=ranges, repair=tuple(repair), keep_float=())
-        if all((each.ranges, each.repair) != (ranges, tuple(repair)) for each in tried):
-            tried.append(_trial(graph, seen, asked, judge, val))
-            say(f"{ranges} {'+'.join(repair) or '-'}: keeps {tried[-1].agreement:.2f} %")
+    def attempt(ranges: RangeBy, repair: Sequence[Repair]) -> Trial:
+        key = ranges, tuple(each for each in _REPAIRS if each in repair)
+        if key not in tried:
+            asked = replace(config, ranges=ranges, repair=key[1], keep_float=())
+            tried[key] = _trial(observed, asked, judge, val)
+            say(f"{ranges} {'+'.join(key[1]) or '-'}: keeps {tried[key].agreement:.2f} %")
+        return tried[key]
 
-    for ranges in get_args(RangeBy):
-        attempt(ranges)
-    best = max(tried, key=lambda trial: trial.agreement).ranges
-    for repair in get_args(Repair):
-        attempt(config.ranges, (repair,))
-    for together in _TOGETHER:
-        attempt(config.ranges, together)
-        attempt(best, together)
-    top = max(trial.agreement for trial in tried)
-    enough = [trial for trial in tried if trial.agreement >= top - _WORTH]
+    _search(attempt)
+    top = max(trial.agreement for trial in tried.values())
+    enough = [trial for trial in tried.values() if trial.agreement >= top - _WORTH]
     chosen = min(enough, key=lambda trial: (len(trial.repair), -trial.agreement))
-    return replace(config, ranges=chosen.ranges, repair=chosen.repair), tried
+    return replace(config, ranges=chosen.ranges, repair=chosen.repair), tuple(tried.values())
 
 
-_TOGETHER: tuple[tuple[Repair, ...], ...] = (
-    ("bias",),
-    ("relu6", "equalise"),
-    ("relu6", "equalise", "bias"),
-    ("relu6", "equalise", "round", "bias"),
-)
+def _search(attempt: Attempt) -> None:
+    """Try all ranges bare; with the best of them each repair alone, then another beside the best
+    ones for as long as that keeps more pixels; at last all of them.
+    """
+    bare = [attempt(ranges, ()) for ranges in get_args(RangeBy)]
+    best = max(bare, key=lambda trial: trial.agreement)
+    while len(best.repair) < len(_REPAIRS):
+        others = [each for each in _REPAIRS if each not in best.repair]
+        wider = [attempt(best.ranges, (*best.repair, each)) for each in others]
+        widest = max(wider, key=lambda trial: trial.agreement)
+        if widest.agreement <= best.agreement:
+            break
+        best = widest
+    attempt(best.ranges, _REPAIRS)
 
 
-def _trial(
-    graph: Graph, seen: Calibration, config: QuantizeConfig, judge: Judge, val: Judge | None
-) -> Trial:
+def _trial(observed: Observed, config: QuantizeConfig, judge: Judge, val: Judge | None) -> Trial:
     started = time.perf_counter()
-    made = post_train(graph, seen, config)
+    made = post_train(observed.graph, observed.batches, config, observed=observed)
     seconds = time.perf_counter() - started
     predict = in_runtime(made.graph)
     verdict = judge.verdict(predict, config.max_drop)
     return Trial(
         config.ranges,
-        tuple(repair for repair in get_args(Repair) if repair in config.repair),
+        tuple(each for each in _REPAIRS if each in config.repair),
         verdict.drop,
         100 * verdict.agreement,
         round(seconds, 2),

@@ -18,6 +18,7 @@ from mobileseg.runs import Run
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import export_stem
 from mobileseg.workflow.foreign import FileOptions, open_file
 from mobileseg.workflow.forms import FOR_INT8, choose
@@ -30,7 +31,6 @@ from mobileseg.workflow.network import (
     load_net,
 )
 from mobileseg.workflow.options import FORMATS, ExportOptions
-from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.trained import load_trained
 from mobileseg.workflow.verdict import Labels, agreements, recorded
 

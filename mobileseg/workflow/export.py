@@ -26,6 +26,7 @@ from mobileseg.runs import Run
 from mobileseg.train.evaluate import load_eval, module_predict
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.workflow.check import require_kept, static_rows
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.consumer import segmenter_file, write_snippets
 from mobileseg.workflow.explain import explain
 from mobileseg.workflow.forms import UNCHANGED, Choice
@@ -45,7 +46,6 @@ from mobileseg.workflow.network import (
 )
 from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.sensitivity import blamed
-from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.trained import Trained, load_trained
 from mobileseg.workflow.verdict import (
     Judge,

@@ -17,12 +17,12 @@ from mobileseg.quantize.repair import Quantized, post_train
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.pairs import pairs
 from mobileseg.train.pictures import picture_paths, read_image, resize_image
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import Exports, Named, judged, stem_of, write_files
 from mobileseg.workflow.foreign import Foreign, file_judge, require_same
 from mobileseg.workflow.int8 import Calibration, formed_for, wished
 from mobileseg.workflow.network import Pictures, Predict, file_predict, with_output
 from mobileseg.workflow.options import ExportOptions
-from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.verdict import Labels, agreements, next_mend, recorded
 
 Say = Callable[[str], None]

@@ -24,11 +24,11 @@ from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, Teach, fit
 from mobileseg.train.losses import divergence
 from mobileseg.train.pairs import Split, pairs
+from mobileseg.workflow.choose import as_recipe_says
 from mobileseg.workflow.export import export_net, judge_of
 from mobileseg.workflow.network import file_predict, float_graph, load_net
 from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.sensitivity import in_runtime
-from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.trained import Trained, origin_of, save_trained
 
 Say: TypeAlias = Callable[[str], None]

@@ -18,14 +18,13 @@ from mobileseg.quantize.plot import plot
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.pairs import Split
-from mobileseg.workflow.choose import Settled
+from mobileseg.workflow.choose import Settled, as_recipe_says
 from mobileseg.workflow.device import device
 from mobileseg.workflow.export import judge_of
 from mobileseg.workflow.foreign import Foreign, file_judge, require_same
 from mobileseg.workflow.int8 import formed_for, graph_for, wished
 from mobileseg.workflow.network import load_net
 from mobileseg.workflow.sensitivity import LayerError, blamed, in_runtime, sensitivity
-from mobileseg.workflow.settle import as_recipe_says
 from mobileseg.workflow.verdict import Judge, Verdict, next_mend
 
 Say = Callable[[str], None]

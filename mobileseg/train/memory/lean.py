@@ -129,7 +129,8 @@ class _Watch(TorchFunctionMode):
 
 
 _CONVS = {torch.conv2d, F.conv2d}
-_CHEAP = {*_CONVS, F.pad, torch.cat, F.interpolate, F.relu, F.relu6, F.hardswish, torch.relu}
+# Not ReLU alone: it keeps what it gives, and then there is nothing to compute again.
+_CHEAP = {*_CONVS, F.pad, torch.cat, F.interpolate, F.relu6, F.hardswish}
 
 
 def _depthwise(args: Sequence[Any]) -> bool:
