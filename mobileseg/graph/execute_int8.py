@@ -23,6 +23,7 @@ from mobileseg.graph import ops
 from mobileseg.graph.execute import activate, crop, depth_to_space, resize, run_node
 from mobileseg.graph.execute import pool as float_pool
 from mobileseg.graph.execute_int16 import multiplied16, resized16
+from mobileseg.graph.inverse_root import inverse_roots
 from mobileseg.graph.ir import Array, Graph, Node, QuantParams
 from mobileseg.graph.ir import Tensor as Value
 
@@ -343,15 +344,37 @@ def _quantize(step: Step) -> Tensor:
     return torch.clamp(steps, *step.limits())
 
 
+def _mul(step: Step) -> Tensor:
+    if step.out.dtype != "int8":
+        return step.store(step.real(0) * step.real(1))
+    # XNNPACK multiplies integers, then by one float32: a tie may fall otherwise than of reals.
+    first, second, out = (
+        np.float32(each.scale[0]) for each in (step.quant(0), step.quant(1), quant_of(step.out))
+    )
+    product = step.centred(0) * step.centred(1) * float(np.float32(first * second) / out)
+    return torch.clamp(torch.round(product) + quant_of(step.out).zero_point, *step.limits())
+
+
+def _activation(step: Step) -> Tensor:
+    function, out = step.op.function, step.out
+    if function != "rsqrt" or out.dtype != "int8":
+        return step.store(activate(step.real(), function))
+    quant = quant_of(out)
+    given, made = (float(np.float32(each.scale[0])) for each in (step.quant(), quant))
+    roots = inverse_roots(given, made, quant.zero_point)
+    table = torch.tensor(roots, dtype=step.steps().dtype)
+    return table[step.centred().long().clamp(0, 255)]
+
+
 INT8_KERNELS: dict[type[ops.Op], Callable[[Step], Tensor]] = {
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _deconv,
-    ops.Activation: lambda s: s.store(activate(s.real(), s.op.function)),
+    ops.Activation: _activation,
     ops.LeakyRelu: _leaky_relu,
     ops.PRelu: _prelu,
     ops.Neg: lambda s: s.store(-s.real()),
     ops.Add: _add,
-    ops.Mul: lambda s: s.store(s.real(0) * s.real(1)),
+    ops.Mul: _mul,
     ops.Concat: _concat,
     ops.Pad: _pad,
     ops.Crop: lambda s: crop(s.steps(), s.op),

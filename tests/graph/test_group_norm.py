@@ -13,8 +13,12 @@ from torch import nn
 from mobileseg.errors import MobilesegError
 from mobileseg.export.check import check_file
 from mobileseg.export.onnx import write_onnx
+from mobileseg.export.runtime import load
 from mobileseg.export.tflite import write_tflite
 from mobileseg.graph.execute import execute
+from mobileseg.graph.execute_int8 import execute_int8
+from mobileseg.graph.ir import Node, QuantParams, Tensor, assemble
+from mobileseg.graph.ops import Activation
 from mobileseg.graph.passes import normalise
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import build
@@ -82,6 +86,27 @@ def test_int8_has_no_float_left(tmp_path: Path) -> None:
     assert check.problems() == []
     assert check.float_operators == {}
     assert check.share_equal > 0.999
+
+
+@pytest.mark.parametrize(
+    ("scale", "out_scale"),
+    [(0.00609283521771431, 0.008288940414786339), (0.31, 0.0021), (1e-4, 0.4)],
+)
+def test_the_inverse_root_is_litert_s_to_the_bit(
+    scale: float, out_scale: float, tmp_path: Path
+) -> None:
+    """Of every step that there is."""
+    quants = [
+        QuantParams(np.array([np.float32(each)], np.float64), -128) for each in (scale, out_scale)
+    ]
+    image = Tensor("image", (1, 3, 16, 16), "int8", quants[0])
+    out = Tensor("out", (1, 3, 16, 16), "int8", quants[1])
+    root = Node(Activation("rsqrt"), ("image",), "out", "root")
+    graph = assemble([image], [root], ["out"], {"out": out})
+    path = tmp_path / "net.tflite"
+    path.write_bytes(write_tflite(graph))
+    steps = np.arange(-128, 128, dtype=np.int8).reshape(1, 1, 16, 16).repeat(3, axis=1)
+    np.testing.assert_array_equal(execute_int8(graph, steps), load(path)(steps))
 
 
 def test_a_step_that_normalises_by_groups() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,37 @@ from mobileseg.train.config import IGNORE, DataConfig
 from mobileseg.train.pairs import pairs
 from mobileseg.train.pictures import read_image, read_mask, resize_image, resize_mask
 
-SIZE = (96, 128)
 CLASSES = 11
-STEPS = 800
 # CamVid may not be shipped: a folder with its train.txt, and masks where 11 is void.
 CAMVID = os.environ.get("MOBILESEG_CAMVID", "")
-# Minutes each on two cores. The portrait nets are too small for it: 0.82 at this size.
-SMALL = ("mobilenet_v2_deconv", "unet_mobilenet_v2")
 
 
-def eight() -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Plan:
+    """How a network learns them: at what size (height, width), in how many steps of what rate."""
+
+    size: tuple[int, int] = (96, 128)
+    steps: int = 800
+    lr: float = 5e-3
+
+
+# Minutes each on two quiet cores. These three come to 0.95 and more; of the others none has been
+# run to its end. What ends at a stride of 4 or 8 cannot follow a lamp post at this size:
+# deeplabv3plus_mobilenet_v2 stood at 0.87 after 350 steps, the portrait nets end at 0.82.
+PLANS = {
+    "mobilenet_deconv": Plan((64, 96), 400),
+    "mobilenet_v2_deconv": Plan(),
+    "unet_mobilenet_v2": Plan(),
+}
+
+
+def eight(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     names = tuple(str(i) for i in range(CLASSES))
     data = DataConfig(root=Path(CAMVID), classes=names, ignore=CLASSES)
     found = pairs(data, "train")
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, 8).astype(int)]
-    images = np.stack([resize_image(read_image(each.image), SIZE) for each in chosen])
-    masks = np.stack([resize_mask(read_mask(each.mask, data), SIZE) for each in chosen])
+    images = np.stack([resize_image(read_image(each.image), size) for each in chosen])
+    masks = np.stack([resize_mask(read_mask(each.mask, data), size) for each in chosen])
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     return (x - 128) / 128, torch.from_numpy(masks).long()
 
@@ -57,15 +73,17 @@ def miou(net: Net, x: Tensor, target: Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CAMVID, reason="MOBILESEG_CAMVID names no folder")
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", PLANS)
 def test_eight_pictures_by_heart(name: str) -> None:
+    plan = PLANS[name]
     torch.manual_seed(0)
-    x, target = eight()
-    net = build(zoo_net(name, SIZE, CLASSES, "test")).train()
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, STEPS)
+    x, target = eight(plan.size)
+    net = build(zoo_net(name, plan.size, CLASSES, "test")).train()
+    net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), plan.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.steps)
     best = 0.0
-    for step in range(1, STEPS + 1):
+    for step in range(1, plan.steps + 1):
         optimizer.zero_grad()
         F.cross_entropy(net(x), target, ignore_index=IGNORE).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
