@@ -26,7 +26,7 @@ from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
 from mobileseg.train.heads import Heads
-from mobileseg.train.losses import Loss, make_loss, median_frequency
+from mobileseg.train.losses import Loss, class_weights, make_loss
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
@@ -129,7 +129,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             average=average,
             optimizer=optimizer,
             loss=make_loss(
-                config.loss, _weights(train, data, config, device), config.label_smoothing
+                config.loss, class_weights(train, data, config, device), config.label_smoothing
             ),
             teach=teach,
             heads=asked,
@@ -207,22 +207,6 @@ def _identity(
     }
     plain: dict[str, object] = json.loads(json.dumps(facts))
     return plain
-
-
-def _weights(
-    train: Dataset, data: DataConfig, config: TrainConfig, device: torch.device
-) -> Tensor | None:
-    given = config.class_weights
-    if given == "none":
-        return None
-    if given == "median_frequency":
-        weights = median_frequency(train.class_pixels(len(data.classes)))
-        return torch.from_numpy(weights).to(device)
-    if len(given) != len(data.classes):
-        raise MobilesegError(
-            f"train.class_weights: {len(given)} numbers for {len(data.classes)} classes"
-        )
-    return torch.tensor(given, dtype=torch.float32, device=device)
 
 
 def _epoch(run: _Run, after_step: Callable[[int], None] | None) -> None:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
-from mobileseg.train.config import IGNORE, LossConfig
+from mobileseg.train.config import IGNORE, DataConfig, LossConfig, TrainConfig
+from mobileseg.train.data import Dataset
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -125,6 +126,26 @@ def attention_distance(found: Tensor, wanted: Tensor) -> Tensor:
         return F.normalize(F.adaptive_avg_pool2d(energy, (height, width)).flatten(1), dim=1)
 
     return (attention(found) - attention(wanted)).square().sum(1).mean()
+
+
+def class_weights(
+    train: Dataset, data: DataConfig, config: TrainConfig, device: torch.device
+) -> Tensor | None:
+    """Return the weight of each class in cross entropy; None where none are given.
+
+    Raises MobilesegError where there are not as many as classes.
+    """
+    given = config.class_weights
+    if given == "none":
+        return None
+    if given == "median_frequency":
+        weights = median_frequency(train.class_pixels(len(data.classes)))
+        return torch.from_numpy(weights).to(device)
+    if len(given) != len(data.classes):
+        raise MobilesegError(
+            f"train.class_weights: {len(given)} numbers for {len(data.classes)} classes"
+        )
+    return torch.tensor(given, dtype=torch.float32, device=device)
 
 
 def median_frequency(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
