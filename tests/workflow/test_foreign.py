@@ -205,21 +205,13 @@ def test_masks_are_predicted_from_any_file(
 def test_our_own_float_files_come_back(
     precision: str, ending: str, trained: Place, call: Call, tmp_path: Path
 ) -> None:
-    words = [
-        "--precision",
-        precision,
-        "--format",
-        ending,
-        "--out",
-        tmp_path,
-        "--runs",
-        trained.runs,
-    ]
-    said = call("export", "tiny/skips", *words, "--json")
+    form = ["--precision", precision, "--format", ending, "--out", tmp_path]
+    said = call("export", "tiny/skips", *form, "--runs", trained.runs, "--json")
     path = Path(said.json()["files"][0]["path"])
     data = ["--data", trained.folder / "data"]
     theirs, ours, int8 = call("eval", path, *data, "--json").json()["executors"]
-    assert ours["agreement"] == theirs["agreement"] == 1
+    # Two sums in another order: a pixel of thousands may tip.
+    assert theirs["agreement"] == 1 >= ours["agreement"] > 0.999
     assert int8["agreement"] > 0.97
     again = call("export", path, *data, "--int8", "--max-drop", 5, "--out", tmp_path, "--json")
     assert again.json()["files"][0]["check"]["problems"] == []
