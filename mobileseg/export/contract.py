@@ -121,7 +121,7 @@ def contract_of(
         if not label.isprintable() or not label.strip():
             raise MobilesegError(f"class {label!r}: is no line of text; rename it")
     given, made = graph[graph.inputs[0]], graph[graph.outputs[0]]
-    meaning = meaning or _meaning(graph)
+    meaning = meaning or meaning_of(graph)
     how, low, high = _PIXELS[given.dtype]
     order = "channels last" if form == "tflite" else "channels first"
     image = Face(
@@ -152,7 +152,7 @@ def _shape(tensor: Tensor, form: Form) -> Shape:
     return (n, h, w, c)
 
 
-def _meaning(graph: Graph) -> Meaning:
+def meaning_of(graph: Graph) -> Meaning:
     """Return what the last operator makes, before its values get another type."""
     node = graph.producers[graph.outputs[0]]
     while isinstance(node.op, ops.Quantize | ops.Dequantize):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mobileseg.errors import MobilesegError
+from mobileseg.export.contract import meaning_of
 from mobileseg.export.runtime import load
 from mobileseg.files import shipped
 from mobileseg.graph.ir import Graph
@@ -49,6 +51,8 @@ def export_file(
     shown = _shown(given, has_masks, images)
     require_same(given, given.graph, shown)
     plain = with_output(given.graph, options.output)
+    # What the file itself ends in is said, where nothing is put behind it.
+    options = replace(options, output=meaning_of(plain))
     graph, choice = formed_for(plain, options.quantize, options.forms)
     made = None
     if options.precision == "float16":

@@ -217,6 +217,18 @@ def test_our_own_float_files_come_back(
     assert again.json()["files"][0]["check"]["problems"] == []
 
 
+def test_a_file_that_gives_classes(trained: Place, call: Call, tmp_path: Path) -> None:
+    form = ["--precision", "float32", "--format", "onnx", "--output", "argmax", "--out", tmp_path]
+    said = call("export", "tiny/skips", *form, "--runs", trained.runs, "--json")
+    path = Path(said.json()["files"][0]["path"])
+    silent = call("eval", path, "--data", trained.folder / "data")
+    assert silent.code == 1 and "--recipe" in silent.err
+    again = ["--recipe", trained.recipe, "--int8", "--max-drop", 5, "--out", tmp_path, "--json"]
+    made = call("export", path, *again).json()
+    assert made["files"][0]["check"]["problems"] == []
+    assert made["verdicts"][0]["agreement_percent"] > 97
+
+
 def test_what_is_of_files_is_refused_for_runs(trained: Place, call: Call) -> None:
     said = call("eval", "tiny/skips", "--pixels", "unit", "--runs", trained.runs)
     assert said.code == 2
