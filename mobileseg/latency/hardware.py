@@ -16,6 +16,7 @@ from mobileseg.errors import MobilesegError, unknown
 from mobileseg.latency.devices import Threaded
 from mobileseg.latency.error import short, together
 from mobileseg.latency.profile import (
+    KERNELS,
     TRANSFER_FACTOR,
     Basis,
     Coefficients,
@@ -222,13 +223,30 @@ def _threaded(table: Coefficients, of: Coefficients, to: Coefficients, note: str
 
 
 def borrowed(
-    float32: Coefficients, to: Coefficients, of: Coefficients, name: str, precision: Precision
+    float32: Coefficients,
+    to: Coefficients,
+    of: Coefficients,
+    name: str,
+    precision: Precision,
+    least: float = 0.0,
 ) -> Coefficients:
-    """Another device's gain from float32 to a precision, kernel by kernel, on this device."""
+    """Another device's gain from float32 to a precision, kernel by kernel, on this device.
+
+    least: the gain that products are given where the other one's runtime shows less.
+    """
     note = f"float32 of this device times {name}'s ratios of {precision} to float32"
+    if least:
+        note += ", no product slower"
     spread = max(TRANSFER_FACTOR, to.error.factor)
     kernels = {
-        kernel: _borrowed(value, to.kernels[kernel], of.kernels[kernel], spread, note)
+        kernel: _borrowed(
+            value,
+            to.kernels[kernel],
+            of.kernels[kernel],
+            spread,
+            note,
+            least if "MACs" in KERNELS[kernel] else 0.0,
+        )
         for kernel, value in float32.kernels.items()
     }
     factor = short(together(spread, float32.error.factor))
@@ -236,11 +254,13 @@ def borrowed(
     return replace(float32, basis="transferred", note=note, error=error, kernels=kernels)
 
 
-def _borrowed(kernel: Kernel, to: Kernel, of: Kernel, spread: float, note: str) -> Kernel:
+def _borrowed(
+    kernel: Kernel, to: Kernel, of: Kernel, spread: float, note: str, least: float = 0.0
+) -> Kernel:
     basis: Basis = "assumed" if kernel.basis == "assumed" else "transferred"
     return replace(
         kernel,
-        giga_per_s=short(kernel.giga_per_s * to.giga_per_s / of.giga_per_s),
+        giga_per_s=short(kernel.giga_per_s * max(least, to.giga_per_s / of.giga_per_s)),
         reduction_half=short(
             kernel.reduction_half * to.reduction_half / of.reduction_half
             if of.reduction_half

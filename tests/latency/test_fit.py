@@ -315,6 +315,18 @@ def test_int8_gains_nothing_off_the_fast_path(kernel: str) -> None:
             assert int8.giga_per_s < 1.05 * float32.giga_per_s, profile.name
 
 
+@pytest.mark.parametrize("kernel", ["pointwise", "dense", "depthwise"])
+def test_int8_products_of_a_borrowed_table_are_no_slower(kernel: str) -> None:
+    tables = [load_profile(path) for path in profiles(ASSETS / "devices").values()]
+    borrowed = [
+        each for each in tables if each.int8 is not None and "no product slower" in each.int8.note
+    ]
+    for profile in borrowed:
+        rate = profile.coefficients("int8").kernels[kernel].giga_per_s
+        assert rate >= 0.999 * profile.float32.kernels[kernel].giga_per_s, profile.name
+    assert {each.name for each in borrowed} >= {"pixel1", "pixel4", "pixel6", "mi11"}
+
+
 BLOCKS_OF = {device.name for device in DEVICES if device.blocks}
 
 

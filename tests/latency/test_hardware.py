@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from mobileseg.errors import MobilesegError
 from mobileseg.latency.expand import network_graph
 from mobileseg.latency.facts import read_facts
-from mobileseg.latency.hardware import read_clusters, transferred
+from mobileseg.latency.hardware import borrowed, read_clusters, transferred
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile, load_profile
+from tests.latency.small import KERNEL, TABLE
 
 ASSETS = Path(__file__).parents[2] / "assets"
 FACTS = ASSETS / "latency"
@@ -63,3 +65,13 @@ def test_an_unknown_chip_is_named_with_the_nearest() -> None:
 
 def test_every_fact_has_a_source() -> None:
     assert all(one.source and one.core for one in read_clusters(FACTS / "clusters.csv"))
+
+
+def test_a_slow_product_of_another_runtime_is_not_borrowed() -> None:
+    slow = replace(KERNEL, giga_per_s=KERNEL.giga_per_s / 2)
+    to = replace(TABLE, kernels=TABLE.kernels | {"depthwise": slow, "add": slow})
+    kept = borrowed(TABLE, to, TABLE, "other", "int8").kernels
+    held = borrowed(TABLE, to, TABLE, "other", "int8", least=1.0).kernels
+    assert kept["depthwise"].giga_per_s == kept["add"].giga_per_s == slow.giga_per_s
+    assert held["depthwise"].giga_per_s == KERNEL.giga_per_s
+    assert held["add"].giga_per_s == slow.giga_per_s
