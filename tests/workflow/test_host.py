@@ -22,8 +22,8 @@ from mobileseg.workflow.network import as_int8, empty_graph
 from mobileseg.workflow.plan import plan
 from mobileseg.workflow.where import THIS_MACHINE
 
-# On a quiet machine the median error is below 10 %; a busy one must not break the build.
-BOUND = 0.25
+# Of the median error; where the calibration itself says that the machine is busy, the other one.
+BOUND, BUSY = 0.10, 0.25
 
 
 def networks(runs: Path) -> dict[tuple[str, Precision], Graph]:
@@ -61,4 +61,5 @@ def test_foretells_the_recipes(tmp_path: Path) -> None:
     medians = {key: float(np.median(np.abs(each))) for key, each in misses.items()}
     said = ", ".join(f"{name} {100 * each:.1f} %" for name, each in medians.items())
     print(f"median error: {said}; inside the 80 % band: {inside} of {len(graphs)}")
-    assert max(medians.values()) < BOUND
+    assert max(medians.values()) < (BUSY if found.warning else BOUND)
+    assert inside >= 0.8 * len(graphs)
