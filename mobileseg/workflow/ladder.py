@@ -72,14 +72,15 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     broken = ""
     names = [rung.step.name for rung in chosen]
     for number in range(len(rungs)):
-        if rungs[number].step.name in names and rungs[number].step.prune is not None:
-            origin = {"recipe": rungs[number].key, "data": data_key}
-            _prune(recipe, rungs[number], rungs, origin, options, say)
+        rung, row = rungs[number], rows[number]
+        origin = {"recipe": rung.key, "data": data_key}
+        to_prune = rung.step.prune is not None and rung.run.begun() != origin
+        if rung.step.name in names and to_prune:
+            _prune(recipe, rung, rungs, origin, options, say)
             # Its widths are known now, and with them what follows from them.
             rungs = plan(recipe, options.runs)
             rows[number:] = facts(rungs, map(_empty, rungs), recipe.devices)[number:]
-        rung, row = rungs[number], rows[number]
-        origin = {"recipe": rung.key, "data": data_key}
+            rung, row = rungs[number], rows[number]
         if rung.step.name in names:
             report = _climb(recipe, rung, rungs, origin, options, test, row, say)
         else:
@@ -175,8 +176,6 @@ def _prune(
     """Begin a pruning step's folder with its network and what is left of its parent's weights."""
     wish, parent, name = rung.step.prune, parent_of(rung, rungs), rung.step.name
     assert wish is not None and parent is not None
-    if rung.run.begun() == origin:
-        return
     _finished(rung, origin, options)
     if not parent.run.trained:
         raise MobilesegError(
