@@ -81,10 +81,12 @@ class Chooser:
         worst = max((drop for curve in drops.values() for drop in curve.values()), default=0.0)
 
         def at(share: float) -> Counts:
-            allowed = (1 - share) * max(worst, 0.0)
+            # Half way up nothing may cost anything; from there on less is taken even of that.
+            allowed = max(0.0, 1 - 2 * share) * max(worst, 0.0)
+            part = min(1.0, 2 * (1 - share))
             counts = dict(self.fixed)
             for group in self.free:
-                stay = 1 - _furthest(drops[group.name], allowed)
+                stay = 1 - part * _furthest(drops[group.name], allowed)
                 counts[group.name] = max(self.least[group.name], self._rounded(group, stay))
             return counts
 

@@ -63,7 +63,8 @@ class Prune(Table):
 
     to: Budget
     how: Literal["uniform", "global", "sensitivity", "latency"] = "latency"
-    importance: Importance = "l1"
+    # The one that says what the loss would: norms of other layers' weights are hardly comparable.
+    importance: Importance = "taylor"
     shares: dict[str, Annotated[float, Ge(0), Lt(1)]] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     device: str | None = None
