@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 
 class MobilesegError(Exception):
@@ -22,3 +23,15 @@ def unknown(where: str, kind: str, name: str, known: Iterable[str]) -> Mobileseg
     return MobilesegError(
         f"{where}: no {kind} is named {name!r}; {hint}there are: {', '.join(names)}"
     )
+
+
+def matching(where: str, kind: str, patterns: Iterable[str], known: Iterable[str]) -> set[str]:
+    """Return the names that any of the globs matches. Raises MobilesegError for one with none."""
+    names = list(known)
+    found: set[str] = set()
+    for pattern in patterns:
+        these = {name for name in names if fnmatchcase(name, pattern)}
+        if not these:
+            raise unknown(where, kind, pattern, names)
+        found |= these
+    return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileseg.errors import unknown
+from mobileseg.errors import matching
 from mobileseg.nets.blocks import IMAGE, Block, Separable
 from mobileseg.nets.spec import NetSpec
 from mobileseg.slim.channels import Index, copies, identities, produces
@@ -51,7 +50,7 @@ def groups(spec: NetSpec, keep: Sequence[str] = ()) -> tuple[Group, ...]:
     """
     units = _units(spec)
     makers = {block.name: units[block.name] for block in spec.blocks if produces(block)}
-    held = _held(spec, units, _matching(keep, makers))
+    held = _held(spec, units, matching("keep", "block with filters", keep, makers))
     made_by: dict[int, list[str]] = {}
     for name, index in makers.items():
         for unit in dict.fromkeys(index.tolist()):
@@ -113,17 +112,7 @@ def _units(spec: NetSpec) -> dict[str, Index]:
     return units
 
 
-def _matching(keep: Sequence[str], names: Mapping[str, object]) -> frozenset[str]:
-    found: set[str] = set()
-    for pattern in keep:
-        matching = {name for name in names if fnmatchcase(name, pattern)}
-        if not matching:
-            raise unknown("keep", "block with filters", pattern, names)
-        found |= matching
-    return frozenset(found)
-
-
-def _held(spec: NetSpec, units: Mapping[str, Index], keep: frozenset[str]) -> dict[int, str]:
+def _held(spec: NetSpec, units: Mapping[str, Index], keep: set[str]) -> dict[int, str]:
     """Return per unit that has to stay the reason."""
     held: dict[int, str] = {}
 

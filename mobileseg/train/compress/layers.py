@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mobileseg.errors import unknown
+from mobileseg.errors import matching
 
 # A layer's convolutions and the batch norm behind each, as the module of a block names them.
 _NORMED = (("conv", "norm"), ("dw", "dw_norm"), ("pw", "norm"), ("deconv", "norm"))
@@ -28,18 +27,8 @@ def convolutions(module: nn.Module, keep: Sequence[str], grouped: bool) -> dict[
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (grouped or layer.groups == 1)
     }
     blocks = list(dict.fromkeys(name.split(".")[0] for name in found))
-    kept = _matching(keep, blocks)
+    kept = matching("keep", "block with such weights", keep, blocks)
     return {name: layer for name, layer in found.items() if name.split(".")[0] not in kept}
-
-
-def _matching(keep: Sequence[str], blocks: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for pattern in keep:
-        matching = {block for block in blocks if fnmatchcase(block, pattern)}
-        if not matching:
-            raise unknown("keep", "block with such weights", pattern, blocks)
-        found |= matching
-    return found
 
 
 def few_values(module: nn.Module) -> bool:
