@@ -41,11 +41,11 @@ class _Known:
         self._of: dict[int, tuple[weakref.ref[Tensor], _Again]] = {}
 
     def add(self, tensor: Tensor, again: _Again) -> None:
-        self._of[_place(tensor)] = weakref.ref(tensor), again
+        self._of[place(tensor)] = weakref.ref(tensor), again
 
     def find(self, tensor: Tensor) -> _Again | None:
         """Return how to compute it; None for a part of it, or another one at its old place."""
-        entry = self._of.get(_place(tensor))
+        entry = self._of.get(place(tensor))
         found = entry[0]() if entry else None
         if entry is None or found is None:
             return None
@@ -58,7 +58,8 @@ class _Known:
         return self.find(tensor) or _Again(lambda: kept, (kept,))
 
 
-def _place(tensor: Tensor) -> int:
+def place(tensor: Tensor) -> int:
+    """Return the number of the storage that a tensor lies in, on the meta device too."""
     return int(tensor.untyped_storage()._cdata)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from mobileseg.train.memory.lean import Keep, lean_forward
+from mobileseg.train.memory.lean import Keep, lean_forward, place
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ def saved_bytes(module: nn.Module, inputs: Tensor, lean: bool = False) -> Saved:
     like the module: then nothing is computed and the count is the same. The module's buffers move
     as they do in training.
     """
-    own = {_place(t) for t in (*module.parameters(), *module.buffers())}
+    own = {place(t) for t in (*module.parameters(), *module.buffers())}
     seen: dict[int, Tensor] = {}
     counts: dict[str, int] = {}
     running: list[str] = []
 
     def keep(tensor: Tensor) -> None:
-        place = _place(tensor)
-        if place in own or place in seen:
+        where = place(tensor)
+        if where in own or where in seen:
             return
         # Kept alive: its place is not given to another while we count.
-        seen[place] = tensor
+        seen[where] = tensor
         name = running[-1] if running else ""
         counts[name] = counts.get(name, 0) + tensor.untyped_storage().nbytes()
 
@@ -83,7 +83,3 @@ def _keeping(keep: Keep) -> Callable[[Tensor], Tensor]:
 
 def _drop(running: list[str]) -> None:
     running.pop()
-
-
-def _place(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
