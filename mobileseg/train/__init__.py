@@ -11,5 +11,6 @@ evaluate   any executor against the masks at their own size
 optim      parameter groups, learning-rate schedule, moving average of the weights
 checkpoint the whole training state as one safetensors file
 console    bar or log lines on stderr
+step       one batch: its loss, its gradient, and what is wrong with them
 loop       fit
 """

@@ -4,42 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
-from mobileseg.train.augment import augment
 from mobileseg.train.checkpoint import Checkpoint, State
 from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
 from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
 from mobileseg.train.heads import Heads
-from mobileseg.train.losses import Loss, class_weights, make_loss
-from mobileseg.train.memory.lean import lean_forward, make_lean
+from mobileseg.train.losses import class_weights, make_loss
+from mobileseg.train.memory.lean import make_lean
 from mobileseg.train.metrics import percent
-from mobileseg.train.optim import Average, lr_factor, make_optimizer, set_lr
+from mobileseg.train.optim import Average, lr_factor, make_optimizer
+from mobileseg.train.step import Run, Teach, check_weights, look, order, shown, take_step
 
 Record: TypeAlias = dict[str, float | int | None]
 """One line of train.jsonl; the unit stands in each key; null where there is no figure."""
-
-Teach: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""A batch's inputs and logits to a term that is added to its loss."""
-
-# what a step's random numbers are for
-_ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
-_CHECK_EVERY = 20  # steps on a GPU between looks at the loss, each of which waits for the GPU
 
 
 @dataclass(frozen=True)
@@ -52,29 +41,6 @@ class FitResult:
     last: Record
     best: Record | None  # the epoch with the highest val mIoU; None without val
     history: list[Record]
-
-
-@dataclass
-class _Run:
-    """Everything a training step needs."""
-
-    module: nn.Module
-    average: Average | None
-    optimizer: torch.optim.Optimizer
-    loss: Loss
-    teach: Teach | None
-    heads: Heads
-    data: Dataset
-    config: TrainConfig
-    augment: AugmentConfig
-    size: tuple[int, int]
-    seed: int
-    device: torch.device
-    checkpoint: Checkpoint
-    state: State
-    steps: int
-    display: Display
-    pending: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
 def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by name
@@ -124,7 +90,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     steps = max(1, len(train) // config.batch_size)
     display = Display(config.epochs * steps, state.epoch * steps + state.step, progress)
     with display, Heads(module, heads) as asked:
-        run = _Run(
+        run = Run(
             module=module,
             average=average,
             optimizer=optimizer,
@@ -164,14 +130,6 @@ def _device(wanted: torch.device | str) -> torch.device:
     return torch.device(wanted)
 
 
-def generator(seed: int, epoch: int, step: int, purpose: int) -> Generator:
-    """Return a CPU generator that depends on all of the numbers: no state need be saved."""
-    numbers = (seed, epoch, step, purpose)
-    drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    # torch takes seeds up to 2^64 but MPS and older versions up to 2^63
-    return Generator().manual_seed(int(drawn) >> 1)
-
-
 def _start(checkpoint: Checkpoint, folder: Path, resume: bool) -> State:
     state = checkpoint.load() if resume else None
     if state is None:
@@ -209,17 +167,17 @@ def _identity(
     return plain
 
 
-def _epoch(run: _Run, after_step: Callable[[int], None] | None) -> None:
+def _epoch(run: Run, after_step: Callable[[int], None] | None) -> None:
     state, config = run.state, run.config
-    order = _order(run)
+    pictures = order(run)
     run.module.train()
     saved = clock = time.perf_counter()
     for step in range(state.step, run.steps):
         # the rest of the order, less than a batch, waits for another epoch's shuffle: batch
         # norm would learn from too few pictures
-        chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+        chosen = pictures[step * config.batch_size : (step + 1) * config.batch_size]
         done = state.epoch * run.steps + step
-        _step(run, chosen, done)
+        take_step(run, chosen, done)
         if after_step:
             after_step(done + 1)
         if run.average:
@@ -230,109 +188,16 @@ def _epoch(run: _Run, after_step: Callable[[int], None] | None) -> None:
         state.seconds += now - clock
         clock = now
         if now - saved >= config.checkpoint_seconds and state.step < run.steps:
-            _look(run)
-            _check_weights(run)
+            look(run)
+            check_weights(run)
             run.checkpoint.save(state)
             saved = clock = time.perf_counter()
-    _look(run)
+    look(run)
 
 
-def _order(run: _Run) -> npt.NDArray[np.int64]:
-    """Return the running epoch's order of the pictures."""
-    draws = generator(run.seed, run.state.epoch, 0, _ORDER)
-    order: npt.NDArray[np.int64] = torch.randperm(len(run.data), generator=draws).numpy()
-    return order
-
-
-def _step(run: _Run, chosen: npt.NDArray[np.int64], done: int) -> None:
-    config, state = run.config, run.state
-    images, masks = (torch.from_numpy(part).to(run.device) for part in run.data.batch(chosen))
-    draws = generator(run.seed, state.epoch, state.step, _AUGMENT)
-    inputs, labels = augment(images, masks, run.size, run.augment, draws)
-    lr = config.lr * lr_factor(config, done, run.steps)
-    set_lr(run.optimizer, lr)
-    logits = _forward(run, inputs, labels)
-    loss = run.loss(logits, labels) + config.auxiliary * run.heads.loss(run.loss, labels)
-    if run.teach:
-        loss = loss + run.teach(inputs, logits)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    limit = config.clip_norm or math.inf
-    norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)
-    # NaN if the gradient is not finite: a finite loss may have one
-    run.pending.append((state.step, loss.detach() + 0 * norm))
-    if run.device.type == "cpu" or len(run.pending) >= _CHECK_EVERY:
-        _look(run)
-    run.optimizer.step()
-
-
-def _forward(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the logits. Dropout draws from the step's own seed, so a resumed step drops alike."""
-    mixed = torch.autocast(
-        run.device.type, torch.bfloat16, enabled=run.config.precision == "bfloat16"
-    )
-    devices = [run.device] if run.device.type == "cuda" else []
-    draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT)
-    lean = lean_forward() if run.config.memory == "lean" else nullcontext()
-    with torch.random.fork_rng(devices=devices), mixed, lean:
-        torch.manual_seed(draws.initial_seed())
-        try:
-            logits: Tensor = run.module(inputs)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise MobilesegError(
-                "train.batch_size: batch norm over 1x1 pixels needs more than one picture"
-            ) from error
-    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
-        raise MobilesegError(
-            f"train: the net gives {list(logits.shape)} for masks {list(labels.shape)}"
-        )
-    return logits
-
-
-def _look(run: _Run) -> None:
-    """Add up the losses of the last steps; NaN or infinity ends the training with an error."""
-    for step, value in run.pending:
-        loss = float(value)
-        if not math.isfinite(loss):
-            raise _diverged(run, step, loss)
-        run.state.loss_sum += loss
-    if run.pending:
-        epoch = run.state.epoch
-        done = run.pending[-1][0] + 1
-        mean = run.state.loss_sum / done
-        miou = next((r["val_miou_percent"] for r in reversed(run.state.history)), None)
-        text = f"epoch {epoch + 1}/{run.config.epochs}  loss {mean:.4f}  mIoU {_show(miou)}"
-        run.display.step(epoch * run.steps + done, text)
-    run.pending.clear()
-
-
-def _check_weights(run: _Run) -> None:
-    """Raise if the last step, whose loss was still finite, ruined a weight."""
-    for name, parameter in run.module.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise MobilesegError(
-                f"train: {name} became NaN or infinite in epoch {run.state.epoch + 1}; lower "
-                "train.lr or raise train.warmup_epochs; the last good state is "
-                f"{run.checkpoint.path}"
-            )
-
-
-def _diverged(run: _Run, step: int, loss: float) -> MobilesegError:
-    size, epoch = run.config.batch_size, run.state.epoch
-    names = [run.data.pairs[i].image.name for i in _order(run)[step * size : (step + 1) * size]]
-    lr = run.config.lr * lr_factor(run.config, epoch * run.steps + step, run.steps)
-    return MobilesegError(
-        f"train: loss or gradient is {loss} in epoch {epoch + 1}, step {step + 1} of {run.steps}, "
-        f"lr {lr:.3g}, pictures {', '.join(names)}; lower train.lr, raise train.warmup_epochs or "
-        f"set train.clip_norm, or mend these files; the last good state is {run.checkpoint.path}"
-    )
-
-
-def _finish_epoch(run: _Run, val: EvalSet | None, folder: Path) -> None:
+def _finish_epoch(run: Run, val: EvalSet | None, folder: Path) -> None:
     """Validate, then write the checkpoint, then the log: after a kill the log is at most short."""
-    _check_weights(run)
+    check_weights(run)
     state, config = run.state, run.config
     started = time.perf_counter()
     number = state.epoch + 1
@@ -360,17 +225,13 @@ def _finish_epoch(run: _Run, val: EvalSet | None, folder: Path) -> None:
     _write_log(folder / "train.jsonl", state.history)
     run.display.line(
         f"epoch {number}/{config.epochs}  lr {record['lr']:.3g}  loss {record['loss']:.4f}  "
-        f"val mIoU {_show(record['val_miou_percent'])}  {record['train_seconds']:.1f} s  "
+        f"val mIoU {shown(record['val_miou_percent'])}  {record['train_seconds']:.1f} s  "
         f"{record['images_per_second']:.0f} img/s"
     )
 
 
 def _write_log(path: Path, history: list[Record]) -> None:
     write_atomic(path, "".join(json.dumps(record) + "\n" for record in history))
-
-
-def _show(percent: float | int | None) -> str:
-    return "-" if percent is None else f"{percent:.2f} %"
 
 
 def _result(state: State) -> FitResult:

@@ -17,8 +17,9 @@ from mobileseg.train.compress.cluster import Clusters
 from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.distill import Lessons
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
-from mobileseg.train.loop import Teach, fit
+from mobileseg.train.loop import fit
 from mobileseg.train.pairs import pairs
+from mobileseg.train.step import Teach
 from mobileseg.workflow.consumer import gzip_size, gzipped_sizes
 from mobileseg.workflow.export import export_net
 from mobileseg.workflow.forms import FOR_FLOAT

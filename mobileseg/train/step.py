@@ -1,0 +1,162 @@
+"""One step of a training: a batch, its loss, its gradient, and an error where these go wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor, nn
+
+from mobileseg.errors import MobilesegError
+from mobileseg.train.augment import augment
+from mobileseg.train.checkpoint import Checkpoint, State
+from mobileseg.train.config import AugmentConfig, TrainConfig
+from mobileseg.train.console import Display
+from mobileseg.train.data import Dataset
+from mobileseg.train.heads import Heads
+from mobileseg.train.losses import Loss
+from mobileseg.train.memory.lean import lean_forward
+from mobileseg.train.optim import Average, lr_factor, set_lr
+
+Teach: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""A batch's inputs and logits to a term that is added to its loss."""
+
+# what a step's random numbers are for
+_ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
+_CHECK_EVERY = 20  # steps on a GPU between looks at the loss, each of which waits for the GPU
+
+
+@dataclass
+class Run:
+    """Everything a training step needs."""
+
+    module: nn.Module
+    average: Average | None
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    teach: Teach | None
+    heads: Heads
+    data: Dataset
+    config: TrainConfig
+    augment: AugmentConfig
+    size: tuple[int, int]
+    seed: int
+    device: torch.device
+    checkpoint: Checkpoint
+    state: State
+    steps: int
+    display: Display
+    pending: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
+
+
+def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
+    """Train on the chosen pictures. done: the number of steps before, over all epochs."""
+    config, state = run.config, run.state
+    images, masks = (torch.from_numpy(part).to(run.device) for part in run.data.batch(chosen))
+    draws = generator(run.seed, state.epoch, state.step, _AUGMENT)
+    inputs, labels = augment(images, masks, run.size, run.augment, draws)
+    lr = config.lr * lr_factor(config, done, run.steps)
+    set_lr(run.optimizer, lr)
+    logits = _forward(run, inputs, labels)
+    loss = run.loss(logits, labels) + config.auxiliary * run.heads.loss(run.loss, labels)
+    if run.teach:
+        loss = loss + run.teach(inputs, logits)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    limit = config.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)
+    # NaN if the gradient is not finite: a finite loss may have one
+    run.pending.append((state.step, loss.detach() + 0 * norm))
+    if run.device.type == "cpu" or len(run.pending) >= _CHECK_EVERY:
+        look(run)
+    run.optimizer.step()
+
+
+def _forward(run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits. Dropout draws from the step's own seed, so a resumed step drops alike."""
+    mixed = torch.autocast(
+        run.device.type, torch.bfloat16, enabled=run.config.precision == "bfloat16"
+    )
+    devices = [run.device] if run.device.type == "cuda" else []
+    draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT)
+    lean = lean_forward() if run.config.memory == "lean" else nullcontext()
+    with torch.random.fork_rng(devices=devices), mixed, lean:
+        torch.manual_seed(draws.initial_seed())
+        try:
+            logits: Tensor = run.module(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise MobilesegError(
+                "train.batch_size: batch norm over 1x1 pixels needs more than one picture"
+            ) from error
+    if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
+        raise MobilesegError(
+            f"train: the net gives {list(logits.shape)} for masks {list(labels.shape)}"
+        )
+    return logits
+
+
+def look(run: Run) -> None:
+    """Add up the losses of the last steps; NaN or infinity ends the training with an error."""
+    for step, value in run.pending:
+        loss = float(value)
+        if not math.isfinite(loss):
+            raise _diverged(run, step, loss)
+        run.state.loss_sum += loss
+    if run.pending:
+        epoch = run.state.epoch
+        done = run.pending[-1][0] + 1
+        mean = run.state.loss_sum / done
+        miou = next((r["val_miou_percent"] for r in reversed(run.state.history)), None)
+        text = f"epoch {epoch + 1}/{run.config.epochs}  loss {mean:.4f}  mIoU {shown(miou)}"
+        run.display.step(epoch * run.steps + done, text)
+    run.pending.clear()
+
+
+def check_weights(run: Run) -> None:
+    """Raise if the last step, whose loss was still finite, ruined a weight."""
+    for name, parameter in run.module.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise MobilesegError(
+                f"train: {name} became NaN or infinite in epoch {run.state.epoch + 1}; lower "
+                "train.lr or raise train.warmup_epochs; the last good state is "
+                f"{run.checkpoint.path}"
+            )
+
+
+def _diverged(run: Run, step: int, loss: float) -> MobilesegError:
+    size, epoch = run.config.batch_size, run.state.epoch
+    names = [run.data.pairs[i].image.name for i in order(run)[step * size : (step + 1) * size]]
+    lr = run.config.lr * lr_factor(run.config, epoch * run.steps + step, run.steps)
+    return MobilesegError(
+        f"train: loss or gradient is {loss} in epoch {epoch + 1}, step {step + 1} of {run.steps}, "
+        f"lr {lr:.3g}, pictures {', '.join(names)}; lower train.lr, raise train.warmup_epochs or "
+        f"set train.clip_norm, or mend these files; the last good state is {run.checkpoint.path}"
+    )
+
+
+def order(run: Run) -> npt.NDArray[np.int64]:
+    """Return the running epoch's order of the pictures."""
+    draws = generator(run.seed, run.state.epoch, 0, _ORDER)
+    pictures: npt.NDArray[np.int64] = torch.randperm(len(run.data), generator=draws).numpy()
+    return pictures
+
+
+def generator(seed: int, epoch: int, step: int, purpose: int) -> Generator:
+    """Return a CPU generator that depends on all of the numbers: no state need be saved."""
+    numbers = (seed, epoch, step, purpose)
+    drawn = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    # torch takes seeds up to 2^64 but MPS and older versions up to 2^63
+    return Generator().manual_seed(int(drawn) >> 1)
+
+
+def shown(percent: float | int | None) -> str:
+    """Return a figure as people read it."""
+    return "-" if percent is None else f"{percent:.2f} %"
