@@ -6,6 +6,7 @@ Every loss is the mean over what counts, and 0 for a batch in which nothing coun
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -23,46 +24,103 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 class _Term(Protocol):
     def __call__(
-        self, logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float
+        self,
+        logits: Tensor,
+        masks: Tensor,
+        *,
+        weights: Tensor | None,
+        smoothing: float,
+        whole: Whole | None = None,
     ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the loss of a part of a batch has to know of the whole batch.
+
+    counted: what `Losses.counted` says of all its masks together. share: the part's pictures among
+    all of them.
+    """
+
+    counted: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A weighted sum of losses, of a batch or of a part of one."""
+
+    terms: tuple[tuple[float, _Term], ...]
+    class_weights: Tensor | None
+    smoothing: float
+
+    def __call__(self, logits: Tensor, masks: Tensor, whole: Whole | None = None) -> Tensor:
+        """Return the loss of a batch; with `whole`, what a part of that batch adds to its loss."""
+        logits = logits.float()
+        parts = [
+            weight
+            * term(logits, masks, weights=self.class_weights, smoothing=self.smoothing, whole=whole)
+            for weight, term in self.terms
+        ]
+        return torch.stack(parts).sum()
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts of a batch add up to its loss: those of Dice and Lovász do not.
+
+        These two compare whole masks. Their parts make the mean over the parts, not what the whole
+        batch would give.
+        """
+        return all(term is cross_entropy for _, term in self.terms)
+
+    def counted(self, masks: Tensor) -> Tensor:
+        """Return what cross entropy divides by: the pixels that count, by their class weight."""
+        return _counted(masks, self.class_weights)
 
 
 def make_loss(
     config: LossConfig, class_weights: Tensor | None = None, label_smoothing: float = 0.0
-) -> Loss:
+) -> Losses:
     """Return the weighted sum that `config` names.
 
     `class_weights` [C] scale the pixels of cross entropy; Dice and Lovász weigh classes alike.
     """
-    terms = [(getattr(config, name), term) for name, term in LOSSES.items()]
-    terms = [(weight, term) for weight, term in terms if weight > 0]
-
-    def loss(logits: Tensor, masks: Tensor) -> Tensor:
-        logits = logits.float()
-        parts = [
-            weight * term(logits, masks, weights=class_weights, smoothing=label_smoothing)
-            for weight, term in terms
-        ]
-        return torch.stack(parts).sum()
-
-    return loss
+    terms = ((getattr(config, name), term) for name, term in LOSSES.items())
+    used = tuple((weight, term) for weight, term in terms if weight > 0)
+    return Losses(used, class_weights, label_smoothing)
 
 
 def cross_entropy(
-    logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
 ) -> Tensor:
     """Return cross entropy, averaged over pixels by their class weight."""
     total = F.cross_entropy(
         logits, masks, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
     )
+    counted = _counted(masks, weights) if whole is None else whole.counted
+    # A class may weigh little; without weights the least is one pixel.
+    least = 1 if weights is None else torch.finfo(torch.float32).tiny
+    return total / counted.clamp(min=least)
+
+
+def _counted(masks: Tensor, weights: Tensor | None) -> Tensor:
     valid = masks != IGNORE
-    if weights is None:
-        return total / valid.sum().clamp(min=1)
-    counted = weights[masks.where(valid, 0)] * valid
-    return total / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return valid.sum() if weights is None else (weights[masks.where(valid, 0)] * valid).sum()
 
 
-def dice(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float) -> Tensor:
+def dice(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
     """Return 1 - Dice of the soft masks over the batch, averaged over the classes present.
 
     Source: Milletari et al., V-Net, 2016, section 3, with |p| for |p|^2.
@@ -71,10 +129,18 @@ def dice(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: fl
     probabilities, truth, present = _one_against_rest(logits, masks)
     overlap = (probabilities * truth).sum(1)
     sizes = probabilities.sum(1) + truth.sum(1)
-    return _mean_present(1 - 2 * overlap / sizes.clamp(min=1e-6), present)
+    found = _mean_present(1 - 2 * overlap / sizes.clamp(min=1e-6), present)
+    return found if whole is None else found * whole.share
 
 
-def lovasz(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: float) -> Tensor:
+def lovasz(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
     """Return the Lovász extension of 1 - IoU over the batch, averaged over the classes present.
 
     Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1 and section 3.1.
@@ -85,7 +151,8 @@ def lovasz(logits: Tensor, masks: Tensor, *, weights: Tensor | None, smoothing: 
     errors, order = (truth - probabilities).abs().sort(dim=1, descending=True)
     with torch.no_grad():
         gradient = _jaccard_gradient(truth.gather(1, order))
-    return _mean_present((errors * gradient).sum(1), present)
+    found = _mean_present((errors * gradient).sum(1), present)
+    return found if whole is None else found * whole.share
 
 
 def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

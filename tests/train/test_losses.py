@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mobileseg.errors import MobilesegError
 from mobileseg.train.config import IGNORE, LossConfig
-from mobileseg.train.losses import LOSSES, make_loss, median_frequency
+from mobileseg.train.losses import LOSSES, Whole, make_loss, median_frequency
 
 
 def case(seed: int, classes: int = 4, spread: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -92,6 +92,29 @@ def test_cross_entropy_equals_torch(weights: Tensor | None, smoothing: float) ->
     found = make_loss(LossConfig(cross_entropy=1.0), weights, smoothing)(logits, masks)
     want = F.cross_entropy(logits, masks, weights, ignore_index=IGNORE, label_smoothing=smoothing)
     torch.testing.assert_close(found, want)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0, 2.0])])
+def test_the_parts_of_a_batch_add_up(weights: Tensor | None) -> None:
+    logits, masks = case(4)
+    masks[0] = IGNORE  # a part in which nothing counts
+    loss = make_loss(LossConfig(cross_entropy=0.7), weights, 0.1)
+    assert loss.adds_up
+    counted, share = loss.counted(masks), 1 / len(masks)
+    parts = [
+        loss(logits[i : i + 1], masks[i : i + 1], Whole(counted, share)) for i in range(len(masks))
+    ]
+    torch.testing.assert_close(torch.stack(parts).sum(), loss(logits, masks))
+
+
+def test_parts_of_dice_and_lovasz_make_a_mean() -> None:
+    logits, masks = case(4)
+    loss = make_loss(LossConfig(cross_entropy=1.0, dice=1.5, lovasz=0.25))
+    assert not loss.adds_up
+    whole = Whole(loss.counted(masks), 1.0)
+    torch.testing.assert_close(loss(logits, masks, whole), loss(logits, masks))
+    half = make_loss(LossConfig(dice=1.0))(logits, masks, Whole(loss.counted(masks), 0.5))
+    assert float(half) == pytest.approx(0.5 * naive_dice(logits, masks), abs=2e-5)
 
 
 def test_weighted_sum() -> None:
