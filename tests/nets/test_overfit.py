@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mobileseg.nets.module import Net, build
 from mobileseg.nets.zoo import zoo_net
-from mobileseg.train.config import IGNORE, DataConfig
+from mobileseg.train.config import IGNORE, DataConfig, LossConfig
+from mobileseg.train.losses import make_loss
 from mobileseg.train.pairs import pairs
 from mobileseg.train.pictures import read_image, read_mask, resize_image, resize_mask
 
@@ -25,33 +26,57 @@ CAMVID = os.environ.get("MOBILESEG_CAMVID", "")
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network learns them: at what size (height, width), in how many steps of what rate."""
+    """How a network learns them: at what size (height, width), in how many steps of what rate.
+
+    What is learnt is the middle of each picture, enlarged `zoom` times to `size`. Logits of every
+    fourth or eighth pixel, enlarged between, cannot draw CamVid's lamp posts, four pixels wide,
+    whatever they are: optimised freely, without a network, such logits end at 0.943 and 0.877,
+    and twice as large at 0.978 and 0.928. So the networks that end there see the pictures larger.
+    """
 
     size: tuple[int, int] = (96, 128)
-    steps: int = 800
+    zoom: int = 1
+    steps: int = 300
     lr: float = 5e-3
 
 
-# Minutes each on two quiet cores. These three come to 0.95 and more; of the others none has been
-# run to its end. What ends at a stride of 4 or 8 cannot follow a lamp post at this size:
-# deeplabv3plus_mobilenet_v2 stood at 0.87 after 350 steps, hrnet_w18_small at 0.89 after 200 of
-# 128x192; the portrait nets end at 0.82.
 PLANS = {
-    "mobilenet_deconv": Plan((64, 96), 400),
+    "mobilenet_deconv": Plan(),
     "mobilenet_v2_deconv": Plan(),
     "unet_mobilenet_v2": Plan(),
+    "portrait_lite": Plan(zoom=2),
+    "portrait_tiny": Plan(zoom=2),
+    "lraspp_mobilenet_v3_small": Plan(zoom=4),
+    "lraspp_mobilenet_v3_large": Plan(zoom=4),
+    "deeplabv3plus_mobilenet_v2": Plan(zoom=2),
+    "hrnet_w18_small": Plan(zoom=2),
+    "fast_scnn": Plan((192, 256), zoom=4),  # its pyramid of 6 bins takes 192 pixels
+    "icnet": Plan((192, 256), zoom=4),
+    "segnet_basic": Plan((64, 96)),
+    "unet": Plan((64, 96)),
+    "segnet": Plan((64, 96)),
+    "deeplabv3plus_xception65": Plan((64, 96), zoom=2),
+    "hrnet_w18": Plan((64, 96), zoom=2),
+    "pspnet": Plan((64, 96), zoom=4),
+    "deeplabv3plus_xception65_os8": Plan((64, 96), zoom=2),
 }
 
 
-def eight(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def eight(plan: Plan) -> tuple[Tensor, Tensor]:
     names = tuple(str(i) for i in range(CLASSES))
     data = DataConfig(root=Path(CAMVID), classes=names, ignore=CLASSES)
     found = pairs(data, "train")
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, 8).astype(int)]
-    images = np.stack([resize_image(read_image(each.image), size) for each in chosen])
-    masks = np.stack([resize_mask(read_mask(each.mask, data), size) for each in chosen])
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    return (x - 128) / 128, torch.from_numpy(masks).long()
+    images = [resize_image(middle(read_image(each.image), plan), plan.size) for each in chosen]
+    masks = [resize_mask(middle(read_mask(each.mask, data), plan), plan.size) for each in chosen]
+    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+    return (x - 128) / 128, torch.from_numpy(np.stack(masks)).long()
+
+
+def middle(picture: npt.NDArray[np.uint8], plan: Plan) -> npt.NDArray[np.uint8]:
+    height, width = (side // plan.zoom for side in plan.size)
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
 
 
 def miou(net: Net, x: Tensor, target: Tensor) -> float:
@@ -78,20 +103,22 @@ def miou(net: Net, x: Tensor, target: Tensor) -> float:
 def test_eight_pictures_by_heart(name: str) -> None:
     plan = PLANS[name]
     torch.manual_seed(0)
-    x, target = eight(plan.size)
+    x, target = eight(plan)
     net = build(zoo_net(name, plan.size, CLASSES, "test")).train()
     net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    # the Lovász term weighs a lamp post like the sky
+    loss = make_loss(LossConfig(cross_entropy=1.0, lovasz=1.0))
     optimizer = torch.optim.Adam(net.parameters(), plan.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.steps)
     best = 0.0
     for step in range(1, plan.steps + 1):
         optimizer.zero_grad()
-        F.cross_entropy(net(x), target, ignore_index=IGNORE).backward()  # type: ignore[no-untyped-call]
+        loss(net(x), target).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if step % 25 == 0:
             best = max(best, miou(net, x, target))
-            print(f"{name}: step {step}, mIoU {best:.4f}")
+            print(f"{name}: step {step}, mIoU {best:.4f}", flush=True)
         if best >= 0.95:
             return
     assert best >= 0.95
