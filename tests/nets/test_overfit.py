@@ -44,10 +44,10 @@ PLANS = {
     "mobilenet_deconv": Plan(),
     "mobilenet_v2_deconv": Plan(),
     "unet_mobilenet_v2": Plan(),
-    "portrait_lite": Plan(zoom=2),
+    "portrait_lite": Plan(zoom=4),
     "portrait_tiny": Plan(zoom=2),
-    "lraspp_mobilenet_v3_small": Plan(zoom=4),
-    "lraspp_mobilenet_v3_large": Plan(zoom=4),
+    "lraspp_mobilenet_v3_small": Plan((192, 256), zoom=8),
+    "lraspp_mobilenet_v3_large": Plan((192, 256), zoom=8),
     "deeplabv3plus_mobilenet_v2": Plan(zoom=2),
     "hrnet_w18_small": Plan(zoom=2),
     "fast_scnn": Plan((192, 256), zoom=4),  # its pyramid of 6 bins takes 192 pixels
