@@ -32,6 +32,7 @@ tests/test_architecture.py holds it:
   reading/      TFLite, ONNX and saved graphs, anybody's, to graphs, and the rules of who loads
                 them; takes every file for hostile
   latency/      device profiles, price per operator, fit, measurement
+  demo/         a page that runs files in the browser: its runtime, server, and measurements
   nets/         a network as data (NetSpec) and the module it builds
   graph/        a network as a machine runs it: operators, passes, execution; knows no file format
   validate.py   plain data to dataclasses; files.py: whole files or none;

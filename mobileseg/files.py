@@ -54,3 +54,10 @@ def shipped(*parts: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "_data"
     return (inside if inside.is_dir() else package.parent).joinpath(*parts)
+
+
+def user_cache() -> Path:
+    """Return the user's folder for what mobileseg has fetched; it may not exist yet."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    return cache / "mobileseg"

@@ -57,6 +57,11 @@ class Run:
         return self.folder / "latency"
 
     @property
+    def browser_path(self) -> Path:
+        """What browsers measured: entries of demo/measurement.py's BrowserMeasurement."""
+        return self.latency_folder / "browser.json"
+
+    @property
     def quantize_folder(self) -> Path:
         return self.folder / "quantize"
 

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"workflow"}),
     frozenset({"runs", "report"}),
     frozenset({"recipe"}),
-    frozenset({"slim", "train", "quantize", "export", "reading", "latency"}),
+    frozenset({"slim", "train", "quantize", "export", "reading", "latency", "demo"}),
     frozenset({"nets", "graph"}),
     frozenset({"validate", "files", "figure"}),
     frozenset({"errors"}),

@@ -24,6 +24,7 @@ VERBS = [
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],
+    ["demo"],
     ["nets"],
     ["nets", "show"],
     ["recipes", "ls"],

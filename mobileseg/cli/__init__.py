@@ -11,6 +11,7 @@ import typer
 from mobileseg import __version__
 from mobileseg.cli import (
     check,
+    demo,
     devices,
     latency,
     nets,
@@ -35,6 +36,7 @@ app.add_typer(check.app)
 app.add_typer(quantize.app)
 app.add_typer(qat.app)
 app.add_typer(profile.app)
+app.add_typer(demo.app)
 app.add_typer(latency.app, name="latency")
 app.add_typer(devices.app, name="devices")
 app.add_typer(nets.app, name="nets")

@@ -7,7 +7,6 @@ unpacked, not installed.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from mobileseg.export.arm.packages import (
     RELEASE,
     WHEELS,
 )
+from mobileseg.files import user_cache
 
 Say = Callable[[str], None]
 
@@ -81,11 +81,9 @@ def set_up(say: Say = lambda _: None) -> Emulator:
 
 def _folder() -> Path:
     """Return the folder of this very set: another set of packages or cores has another name."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
     words = repr((RELEASE, HOST, ARM, [core.cpuinfo() for core in CORES.values()]))
     parts = words.encode() + WHEELS.read_bytes() + PLUGIN.read_bytes()
-    return cache / "mobileseg" / f"arm-{hashlib.sha256(parts).hexdigest()[:12]}"
+    return user_cache() / f"arm-{hashlib.sha256(parts).hexdigest()[:12]}"
 
 
 def _lacking() -> list[str]:
