@@ -7,7 +7,10 @@ contrast and saturation are one 3x3 matrix per picture and so one matrix product
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -17,6 +20,23 @@ from mobileseg.train.config import IGNORE, AugmentConfig
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _NOISY = 0.25  # normal numbers are the dearest part: draw them for a quarter of the pictures
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pictures `start` to `stop` (excluded) of a batch of `count`."""
+
+    start: int
+    stop: int
+    count: int
+
+    def needed(self, config: AugmentConfig) -> npt.NDArray[np.int64]:
+        """Return the numbers of the pictures that these are made of, in their batch.
+
+        Where others are pasted behind them, the one before the first comes first.
+        """
+        before = bool(config.paste) and self.stop - self.start < self.count
+        return np.arange(self.start - before, self.stop) % self.count
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -30,15 +50,21 @@ def augment(
     size: tuple[int, int],
     config: AugmentConfig,
     generator: Generator,
+    part: Part | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return inputs float32 [N, 3, *size] and masks int64 [N, *size].
 
     images uint8 [N, H, W, 3], masks uint8 [N, H, W]. What lies outside the picture is mid-grey
     and ignored. Random numbers come from `generator`, on the CPU, in a fixed order: the same
     state gives the same batch.
+
+    part: images and masks are those that it needs of a batch, and it comes back as the whole batch
+    would hold it: all numbers of the batch are drawn.
     """
-    count, height, width = masks.shape
-    affine = _affine(count, height / width, config, generator)
+    height, width = masks.shape[1:]
+    part = part or Part(0, len(masks), len(masks))
+    needed = torch.from_numpy(part.needed(config))
+    affine = _affine(part.count, height / width, config, generator)[needed]
     changed = normalise(images)
     labels = masks
     if size != (height, width) or not torch.equal(affine, torch.eye(2, 3).expand_as(affine)):
@@ -50,8 +76,8 @@ def augment(
         labels = labels.squeeze(1) + IGNORE
     labels = labels.long()
     if config.paste:
-        changed, labels = _paste(changed, labels, config.paste, generator)
-    changed = _photometric(changed.contiguous(), config, generator)
+        changed, labels = _paste(changed, labels, config.paste, generator, part)
+    changed = _photometric(changed.contiguous(), config, generator, part)
     return changed.contiguous(memory_format=torch.channels_last), labels
 
 
@@ -96,7 +122,9 @@ def _grid(affine: Tensor, size: tuple[int, int]) -> Tensor:
     return across * x.view(1, 1, -1, 1) + (down * y.view(1, -1, 1, 1) + shift)
 
 
-def _paste(x: Tensor, labels: Tensor, chance: float, generator: Generator) -> tuple[Tensor, Tensor]:
+def _paste(
+    x: Tensor, labels: Tensor, chance: float, generator: Generator, part: Part
+) -> tuple[Tensor, Tensor]:
     """Return batches in which some pictures' background (class 0) is the next picture.
 
     What is there besides, ignored pixels too, stays in front, with an edge of soft pixels: a hard
@@ -104,16 +132,19 @@ def _paste(x: Tensor, labels: Tensor, chance: float, generator: Generator) -> tu
     Source: Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance
     Segmentation, 2021.
     """
-    chosen = (torch.rand(len(x), generator=generator) < chance).to(x.device)
-    front = (labels != 0) | ~chosen.view(-1, 1, 1)
-    soft = F.avg_pool2d(front.unsqueeze(1).float(), 3, 1, 1, count_include_pad=False)
+    chosen = (torch.rand(part.count, generator=generator) < chance).to(x.device)
     behind, theirs = x.roll(1, dims=0), labels.roll(1, dims=0)
+    # A part of a batch comes with the picture before it, which is wanted behind only.
+    own = slice(len(x) - (part.stop - part.start), None)
+    x, labels, behind, theirs = x[own], labels[own], behind[own], theirs[own]
+    front = (labels != 0) | ~chosen[part.start : part.stop].view(-1, 1, 1)
+    soft = F.avg_pool2d(front.unsqueeze(1).float(), 3, 1, 1, count_include_pad=False)
     return torch.lerp(behind, x, soft), torch.where(front, labels, theirs)
 
 
-def _photometric(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
+def _photometric(x: Tensor, config: AugmentConfig, generator: Generator, part: Part) -> Tensor:
     """Return float [N, 3, H, W] in [-1, 1) with changed light and colour."""
-    count = x.shape[0]
+    count, own = part.count, slice(part.start, part.stop)
     matrix, bias = _colour_matrix(count, config, generator)
     growth = math.log1p(config.gamma)
     gamma = torch.exp(_uniform(count, -growth, growth, generator))
@@ -123,16 +154,16 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator) -> Tens
     deviation = 2 * config.noise * torch.rand(count, generator=generator)
 
     if config.brightness or config.contrast or config.saturation:
-        flat = torch.baddbmm(bias.to(x.device), matrix.to(x.device), x.flatten(2))
+        flat = torch.baddbmm(bias[own].to(x.device), matrix[own].to(x.device), x.flatten(2))
         x = flat.view_as(x).clamp_(-1, 127 / 128)
     if config.gamma:
         unit = x.add(1).mul_(
             128 / 255
         )  # unit ** gamma, twice as fast on a CPU; log(0) ends as 0 too
-        x = unit.log_().mul_(gamma.to(x.device).view(-1, 1, 1, 1)).exp_().mul_(255 / 128).sub_(1)
-    x = _blur(x, blurred.nonzero().squeeze(1), strength)
+        x = unit.log_().mul_(gamma[own].to(x.device).view(-1, 1, 1, 1)).exp_().mul_(255 / 128).sub_(1)
+    x = _blur(x, blurred[own].nonzero().squeeze(1), strength[own])
     if config.noise:
-        x = _noise(x, noisy.nonzero().squeeze(1), deviation, generator)
+        x = _noise(x, noisy.nonzero().squeeze(1), deviation, generator, part)
     return x
 
 
@@ -159,10 +190,15 @@ def _blur(x: Tensor, chosen: Tensor, strength: Tensor) -> Tensor:
     return x.index_copy(0, chosen, torch.lerp(sharp, soft, strength.view(-1, 1, 1, 1)))
 
 
-def _noise(x: Tensor, chosen: Tensor, deviation: Tensor, generator: Generator) -> Tensor:
+def _noise(
+    x: Tensor, chosen: Tensor, deviation: Tensor, generator: Generator, part: Part
+) -> Tensor:
+    """chosen: the numbers of the pictures with noise, in the whole batch."""
+    noise = torch.randn((len(chosen), *x.shape[1:]), generator=generator)
+    own = (chosen >= part.start) & (chosen < part.stop)
+    noise, chosen = noise[own], chosen[own]
     if not len(chosen):
         return x
-    noise = torch.randn((len(chosen), *x.shape[1:]), generator=generator)
     noise = (noise * deviation[chosen].view(-1, 1, 1, 1)).to(x.device)
-    chosen = chosen.to(x.device)
+    chosen = (chosen - part.start).to(x.device)
     return x.index_copy(0, chosen, (x[chosen] + noise).clamp_(-1, 127 / 128))

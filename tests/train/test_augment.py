@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from mobileseg.train.augment import augment, normalise
+from mobileseg.train.augment import Part, augment, normalise
 from mobileseg.train.config import IGNORE, AugmentConfig
 
 OFF = AugmentConfig(
@@ -176,3 +176,18 @@ def test_any_draw_is_valid_and_repeats(seed: int, height: int, width: int) -> No
     again = augment(images, masks, (height, width), config, Generator().manual_seed(seed))
     assert torch.equal(x, again[0])
     assert torch.equal(y, again[1])
+
+
+@pytest.mark.parametrize("paste", [0.0, 0.7])
+def test_parts_of_a_batch_are_the_batch(paste: float) -> None:
+    images, masks = batch(count=7)
+    config = AugmentConfig(paste=paste, blur=0.5)
+    inputs, labels = augment(images, masks, (20, 16), config, Generator().manual_seed(3))
+    for start, stop in ((0, 3), (3, 4), (4, 7), (0, 7)):
+        part = Part(start, stop, 7)
+        needed = part.needed(config)
+        mine = augment(
+            images[needed], masks[needed], (20, 16), config, Generator().manual_seed(3), part
+        )
+        torch.testing.assert_close(mine[0], inputs[start:stop], rtol=0, atol=1e-6)
+        assert torch.equal(mine[1], labels[start:stop])
