@@ -160,7 +160,8 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator, part: P
         unit = x.add(1).mul_(
             128 / 255
         )  # unit ** gamma, twice as fast on a CPU; log(0) ends as 0 too
-        x = unit.log_().mul_(gamma[own].to(x.device).view(-1, 1, 1, 1)).exp_().mul_(255 / 128).sub_(1)
+        power = gamma[own].to(x.device).view(-1, 1, 1, 1)
+        x = unit.log_().mul_(power).exp_().mul_(255 / 128).sub_(1)
     x = _blur(x, blurred[own].nonzero().squeeze(1), strength[own])
     if config.noise:
         x = _noise(x, noisy.nonzero().squeeze(1), deviation, generator, part)

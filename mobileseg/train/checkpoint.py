@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
 from mobileseg.train.optim import Average, state_tensors
+from mobileseg.train.parallel.ranks import Ranks
 
 
 @dataclass
@@ -49,8 +50,7 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Write the state; a kill leaves the old or the new file, never half of one."""
         facts = {"identity": self.identity, "state": asdict(state)}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}
-        write_atomic(self.path, save(tensors, metadata={"mobileseg": json.dumps(facts)}))
+        write_atomic(self.path, save(self._saved(), metadata={"mobileseg": json.dumps(facts)}))
 
     def load(self) -> State | None:
         """Put the saved tensors back and return the state; None if nothing was saved."""
@@ -67,6 +67,20 @@ class Checkpoint:
             ) from error
         self._restore(saved)
         return State(**facts["state"])
+
+    def spread(self, state: State | None, ranks: Ranks) -> State:
+        """Put the first process's tensors into every process, and return its state."""
+        said = json.dumps(asdict(state)).encode() if state is not None else None
+        device = next(self.module.parameters()).device
+        facts = json.loads(ranks.told(said, device))
+        tensors = save(self._saved()) if ranks.first else None
+        saved = load(ranks.told(tensors, device))
+        if not ranks.first:
+            self._restore(saved)
+        return State(**facts)
+
+    def _saved(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"module.{k}": v for k, v in state_tensors(self.module).items()}

@@ -25,6 +25,9 @@ from mobileseg.train.losses import class_weights, make_loss
 from mobileseg.train.memory.lean import make_lean
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer
+from mobileseg.train.parallel.norm import make_synced
+from mobileseg.train.parallel.ranks import ALONE, Ranks
+from mobileseg.train.parallel.whole import SharedLoss, shared_teach
 from mobileseg.train.step import Run, Teach, check_weights, look, order, shown, take_step
 
 Record: TypeAlias = dict[str, float | int | None]
@@ -61,6 +64,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     after_step: Callable[[int], None] | None = None,
     teach: Teach | None = None,
     heads: Sequence[str] = (),
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train `module` in place and return the figures.
 
@@ -73,7 +77,12 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     `teach` adds to the loss; a checkpoint does not know of it, nor of the first weights: who calls
     with others begins a folder anew.
 
-    "The same bits" holds on one machine with one version and thread count of torch.
+    Of several `ranks` each calls this alike and takes its share of every batch. The first one's
+    folder, checkpoint and first weights count, and it alone writes, shows and validates. What
+    comes out is what one process makes, but for rounding and for what dropout draws.
+
+    "The same bits" holds on one machine with one version and thread count of torch, and one number
+    of processes.
     """
     device = _device(device)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,23 +90,27 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     module.train()
     if config.memory == "lean":
         make_lean(module)
+    if ranks.count > 1:
+        make_synced(module, ranks)
     optimizer = make_optimizer(module, config, lr_scale)
     average = Average(module, config.ema) if config.ema else None
     identity = _identity(train, data, config, augment, size, seed)
     path = folder / "checkpoint.safetensors"
     checkpoint = Checkpoint(path, module, average, optimizer, identity)
-    state = _start(checkpoint, folder, resume)
+    state = _start(checkpoint, folder, resume, ranks)
     steps = max(1, len(train) // config.batch_size)
-    display = Display(config.epochs * steps, state.epoch * steps + state.step, progress)
-    with display, Heads(module, heads) as asked:
+    loss = make_loss(
+        config.loss, class_weights(train, data, config, device), config.label_smoothing
+    )
+    bar = progress and ranks.first
+    display = Display(config.epochs * steps, state.epoch * steps + state.step, bar)
+    with ranks.watched(), display, Heads(module, heads) as asked:
         run = Run(
             module=module,
             average=average,
             optimizer=optimizer,
-            loss=make_loss(
-                config.loss, class_weights(train, data, config, device), config.label_smoothing
-            ),
-            teach=teach,
+            loss=SharedLoss(loss, ranks) if ranks.count > 1 else loss,
+            teach=shared_teach(teach, ranks) if teach else None,
             heads=asked,
             data=train,
             config=config,
@@ -109,6 +122,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             state=state,
             steps=steps,
             display=display,
+            ranks=ranks,
+            called=ranks.wrapped(module),
         )
         while state.epoch < config.epochs:
             _epoch(run, after_step)
@@ -130,13 +145,15 @@ def _device(wanted: torch.device | str) -> torch.device:
     return torch.device(wanted)
 
 
-def _start(checkpoint: Checkpoint, folder: Path, resume: bool) -> State:
+def _start(checkpoint: Checkpoint, folder: Path, resume: bool, ranks: Ranks) -> State:
+    if not ranks.first:
+        return checkpoint.spread(None, ranks)
     state = checkpoint.load() if resume else None
     if state is None:
         (folder / "train.jsonl").unlink(missing_ok=True)
         state = State()
         checkpoint.save(state)  # with the first weights, so a kill before the next one is harmless
-    return state
+    return checkpoint.spread(state, ranks) if ranks.count > 1 else state
 
 
 def _identity(
@@ -187,7 +204,8 @@ def _epoch(run: Run, after_step: Callable[[int], None] | None) -> None:
         state.epoch_seconds += now - clock
         state.seconds += now - clock
         clock = now
-        if now - saved >= config.checkpoint_seconds and state.step < run.steps:
+        due = now - saved >= config.checkpoint_seconds and state.step < run.steps
+        if due and run.ranks.first:
             look(run)
             check_weights(run)
             run.checkpoint.save(state)
@@ -212,7 +230,8 @@ def _finish_epoch(run: Run, val: EvalSet | None, folder: Path) -> None:
         * min(config.batch_size, len(run.data))
         / max(state.epoch_seconds, 1e-9),
     }
-    if val is not None and (number % config.validate_every == 0 or number == config.epochs):
+    due = number % config.validate_every == 0 or number == config.epochs
+    if val is not None and due and run.ranks.first:
         judged = run.average.module if run.average else run.module
         scores = evaluate(module_predict(judged, run.device), val, boundary=False)
         record["val_miou_percent"] = percent(scores.miou)
@@ -221,6 +240,8 @@ def _finish_epoch(run: Run, val: EvalSet | None, folder: Path) -> None:
     record["seconds"] = state.seconds
     state.history.append(record)
     state.epoch, state.step, state.loss_sum, state.epoch_seconds = number, 0, 0.0, 0.0
+    if not run.ranks.first:
+        return
     run.checkpoint.save(state)
     _write_log(folder / "train.jsonl", state.history)
     run.display.line(

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mobileseg.errors import MobilesegError
-from mobileseg.train.augment import augment
+from mobileseg.train.augment import Part, augment
 from mobileseg.train.checkpoint import Checkpoint, State
 from mobileseg.train.config import AugmentConfig, TrainConfig
 from mobileseg.train.console import Display
@@ -23,11 +23,12 @@ from mobileseg.train.heads import Heads
 from mobileseg.train.losses import Loss
 from mobileseg.train.memory.lean import lean_forward
 from mobileseg.train.optim import Average, lr_factor, set_lr
+from mobileseg.train.parallel.ranks import Ranks
 
 Teach: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A batch's inputs and logits to a term that is added to its loss."""
 
-# what a step's random numbers are for
+# What a step's random numbers are for. The last has a number per process.
 _ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
 _CHECK_EVERY = 20  # steps on a GPU between looks at the loss, each of which waits for the GPU
 
@@ -52,15 +53,15 @@ class Run:
     state: State
     steps: int
     display: Display
+    ranks: Ranks
+    called: nn.Module  # the module, or what calls it among several processes
     pending: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
 
 def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     """Train on the chosen pictures. done: the number of steps before, over all epochs."""
     config, state = run.config, run.state
-    images, masks = (torch.from_numpy(part).to(run.device) for part in run.data.batch(chosen))
-    draws = generator(run.seed, state.epoch, state.step, _AUGMENT)
-    inputs, labels = augment(images, masks, run.size, run.augment, draws)
+    inputs, labels = _share(run, chosen)
     lr = config.lr * lr_factor(config, done, run.steps)
     set_lr(run.optimizer, lr)
     logits = _forward(run, inputs, labels)
@@ -68,7 +69,8 @@ def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     if run.teach:
         loss = loss + run.teach(inputs, logits)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    # Each process has the gradient of its own pictures: the sum is wanted, the mean is made.
+    (run.ranks.count * loss).backward()  # type: ignore[no-untyped-call]
     limit = config.clip_norm or math.inf
     norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)
     # NaN if the gradient is not finite: a finite loss may have one
@@ -78,18 +80,28 @@ def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     run.optimizer.step()
 
 
+def _share(run: Run, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Return this process's inputs and labels of the batch."""
+    own = run.ranks.share(len(chosen))
+    part = Part(own.start, own.stop, len(chosen))
+    pictures = run.data.batch(chosen[part.needed(run.augment)])
+    images, masks = (torch.from_numpy(each).to(run.device) for each in pictures)
+    draws = generator(run.seed, run.state.epoch, run.state.step, _AUGMENT)
+    return augment(images, masks, run.size, run.augment, draws, part)
+
+
 def _forward(run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
     """Return the logits. Dropout draws from the step's own seed, so a resumed step drops alike."""
     mixed = torch.autocast(
         run.device.type, torch.bfloat16, enabled=run.config.precision == "bfloat16"
     )
     devices = [run.device] if run.device.type == "cuda" else []
-    draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT)
+    draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT + run.ranks.rank)
     lean = lean_forward() if run.config.memory == "lean" else nullcontext()
     with torch.random.fork_rng(devices=devices), mixed, lean:
         torch.manual_seed(draws.initial_seed())
         try:
-            logits: Tensor = run.module(inputs)
+            logits: Tensor = run.called(inputs)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

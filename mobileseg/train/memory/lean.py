@@ -150,23 +150,41 @@ class LeanNorm(nn.BatchNorm2d):
         if not self.training:
             out: Tensor = self.activate(super().forward(x))
             return out
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
         given: Tensor = _NormAct.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
         return given
+
+    def normed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return the normalised x, and what `gradients` wants to know: mean, 1 / deviation, count.
+
+        The count is for norms over more pictures than these.
+        """
+        assert self.momentum is not None
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        running = self.running_mean, self.running_var
+        plain, mean, scale = torch.native_batch_norm(
+            x, self.weight, self.bias, *running, True, self.momentum, self.eps
+        )
+        return plain, mean, scale, None
+
+    def gradients(
+        self, passed: Tensor, x: Tensor, mean: Tensor, scale: Tensor, _count: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, weight and bias."""
+        to_x, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            passed, x, self.weight, None, None, mean, scale, True, self.eps, [True, True, True]
+        )
+        return to_x, to_weight, to_bias
 
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: LeanNorm) -> Tensor:
-        assert norm.momentum is not None
-        plain, mean, scale = torch.native_batch_norm(
-            x, weight, bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
-        )
+        plain, mean, scale, count = norm.normed(x)
         given: Tensor = norm.activate(plain)
         # An activation that is none gives what it gets: a tensor of its own is wanted.
         given = given.view_as(given) if given is plain else given
-        ctx.save_for_backward(x, weight, bias, mean, scale)
+        ctx.save_for_backward(x, weight, bias, mean, scale, count)
         ctx.norm = norm
         if _running:
             known, activate = _running[-1], norm.activate
@@ -182,15 +200,12 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, bias, mean, scale = ctx.saved_tensors
+        x, weight, bias, mean, scale, count = ctx.saved_tensors
         norm = ctx.norm
         with torch.enable_grad():
             plain = _normed(x, weight, bias, mean, scale).detach().requires_grad_()
             (passed,) = torch.autograd.grad(norm.activate(plain), plain, gradient)
-        to_x, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            passed, x, weight, None, None, mean, scale, True, norm.eps, [True, True, True]
-        )
-        return to_x, to_weight, to_bias, None
+        return *norm.gradients(passed, x, mean, scale, count), None
 
 
 @torch.no_grad()
