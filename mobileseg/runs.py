@@ -11,6 +11,7 @@ with;
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ class Run:
         path = self.folder / "net.json"
         return read_spec(read_json(path), str(path))
 
+    def history(self) -> list[dict[str, Any]]:
+        """What training said after each epoch; nothing before the first one."""
+        return _history(self.folder / "train.jsonl")
+
     def begun(self) -> dict[str, Any]:
         """What the step in this folder is made of: the `origin` it was begun with, or nothing."""
         path = self.folder / "origin.json"
@@ -192,6 +197,10 @@ class Qat:
         write_json(self.folder / "report.json", report)
         (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
+    def history(self) -> list[dict[str, Any]]:
+        """What training said after each epoch; nothing before the first one."""
+        return _history(self.folder / "train.jsonl")
+
     def report(self) -> dict[str, Any]:
         """The figures, or nothing before it was finished."""
         path = self.folder / "report.json"
@@ -202,6 +211,19 @@ def _table(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict):
         raise MobilesegError(f"{path}: holds no table; delete it and run again")
+    return found
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise MobilesegError(f"{path}: is no readable log ({error})") from None
+    if not all(isinstance(record, dict) for record in found):
+        raise MobilesegError(f"{path}: a line of it is no table")
     return found
 
 
@@ -235,18 +257,18 @@ def find_run(given: str, runs: Path = RUNS) -> Run:
     return find_runs(given, runs)[-1]
 
 
-def find_runs(given: str, runs: Path = RUNS) -> list[Run]:
+def find_runs(given: str, runs: Path = RUNS, counted: bool = False) -> list[Run]:
     """Return the step that a person names, or all trained steps of the ladder.
 
-    given: a folder, or `NAME/STEP` or `NAME` below `runs`. Raises MobilesegError with what there
-    is.
+    given: a folder, or `NAME/STEP` or `NAME` below `runs`. counted: steps that were only counted
+    and priced, too. Raises MobilesegError with what there is.
     """
     for folder in (Path(given), runs / given):
         if (folder / "net.json").is_file():
             return [Run(folder)]
         steps = trained_steps(folder)
         if steps:
-            return steps
+            return _steps(folder) if counted else steps
     known = [step.name for ladder in _folders(runs) for step in _with_weights(ladder)]
     if not known:
         raise MobilesegError(
@@ -259,16 +281,33 @@ def find_runs(given: str, runs: Path = RUNS) -> list[Run]:
 
 def trained_steps(ladder: Path) -> list[Run]:
     """Return a ladder's trained steps, in the recipe's order; copies under other names are none."""
-    found = {run.folder.name: run for run in _with_weights(ladder)}
-    if not found:
+    return [run for run in _steps(ladder) if run.trained]
+
+
+def _steps(ladder: Path) -> list[Run]:
+    found = {run.folder.name: run for run in _with_nets(ladder)}
+    trained = [run for run in found.values() if run.trained]
+    if not trained:
         return []
-    order = [step.name for step in next(iter(found.values())).recipe().step]
-    return [found[name] for name in order if name in found]
+    return [found[name] for name in _order(trained[0]) if name in found]
+
+
+def _order(run: Run) -> list[str]:
+    """Return the names of the recipe's steps, even where another version wrote the rest of it."""
+    path = run.folder / "recipe.json"
+    try:
+        return [str(step["name"]) for step in read_json(path)["step"]]
+    except (KeyError, TypeError):
+        return [step.name for step in run.recipe().step]
 
 
 def _with_weights(ladder: Path) -> list[Run]:
+    return [run for run in _with_nets(ladder) if run.trained]
+
+
+def _with_nets(ladder: Path) -> list[Run]:
     runs = [Run(folder) for folder in _folders(ladder)]
-    return [run for run in runs if run.trained and (run.folder / "net.json").is_file()]
+    return [run for run in runs if (run.folder / "net.json").is_file()]
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -25,6 +25,7 @@ VERBS = [
     ["latency", "calibrate"],
     ["compare"],
     ["demo"],
+    ["report"],
     ["nets"],
     ["nets", "show"],
     ["recipes", "ls"],

@@ -19,6 +19,7 @@ from mobileseg.cli import (
     qat,
     quantize,
     recipes,
+    report,
     runs,
     weights,
 )
@@ -32,6 +33,7 @@ app = typer.Typer(
     help="Take a segmentation network to a phone: slim, train, quantize, export, price.",
 )
 app.add_typer(runs.app)
+app.add_typer(report.app)
 app.add_typer(check.app)
 app.add_typer(quantize.app)
 app.add_typer(qat.app)

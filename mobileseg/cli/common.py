@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -133,6 +134,11 @@ def show_snippets(paths: Iterable[str]) -> None:
     for path in paths:
         print(f"--- {path}")
         print(Path(path).read_text(encoding="utf-8"))
+
+
+def command_line() -> str:
+    """Return what the person typed."""
+    return shlex.join(["mobileseg", *sys.argv[1:]])
 
 
 def say(text: str) -> None:

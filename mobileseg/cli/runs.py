@@ -21,6 +21,7 @@ from mobileseg.cli.common import (
     Rewrite,
     Runs,
     Set,
+    command_line,
     file_options,
     is_file,
     require_file,
@@ -81,7 +82,7 @@ def slim(
         steps = ladder.dry_run(read, runs)
         show({"recipe": read.name, "steps": steps}, ladder_tables(steps, width()), as_json)
         return
-    options = SlimOptions(runs, compute, not resume, only=step)
+    options = SlimOptions(runs, compute, not resume, only=step, command=command_line())
     done = ladder.slim(read, options, say)
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
     tables = ladder_tables(done["steps"], width(), note)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mobileseg.figure import COLOURS, OTHER, drawing
-from mobileseg.latency.profile import Coefficients, Precision
+from mobileseg.latency.profile import Precision
+from mobileseg.latency.roof import Roof, roof_of
 from mobileseg.latency.table import Pricing, Row
 
 # Beyond this many bars nobody reads them, nor shorter ones, unless together they are much of the
@@ -124,8 +125,7 @@ def _roofline(
             edgecolors="white",
         )
     intensities = [row.macs / row.bytes_moved for row in rows] or [1.0]
-    table = pricing.profile.coefficients(precision)
-    _roof(axes, table, pricing, min(intensities) / 2, max(intensities) * 2)
+    _roof(axes, roof_of(pricing, precision), min(intensities) / 2, max(intensities) * 2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -141,16 +141,12 @@ def _roofline(
     _legend(axes, pricing, {row.kernel: colours[row.kernel] for row in rows})
 
 
-def _roof(axes: Any, table: Coefficients, pricing: Pricing, low: float, high: float) -> None:
+def _roof(axes: Any, roof: Roof, low: float, high: float) -> None:
     """The slopes of the caches and of memory, and the best rate of the kernels in use."""
-    used = [row.kernel for row in pricing.rows if row.macs]
-    peak = max((table.kernels[kernel].giga_per_s for kernel in used), default=1.0)
+    peak, caches, memory = roof.giga_per_s, roof.caches_gb_per_s, roof.memory_gb_per_s
     # Both slopes are in the picture, wherever the layers are.
-    low = min(low, 0.5 * peak / table.bandwidth_gb_per_s)
-    for name, rate, style in (
-        ("caches", table.bandwidth_gb_per_s, "-"),
-        ("memory", table.dram_gb_per_s, "--"),
-    ):
+    low = min(low, 0.5 * peak / caches)
+    for name, rate, style in (("caches", caches, "-"), ("memory", memory, "--")):
         knee = min(max(peak / rate, low), high)
         axes.plot([low, knee], [low * rate, knee * rate], style, color="#555555", linewidth=0.9)
         axes.annotate(
@@ -160,7 +156,7 @@ def _roof(axes: Any, table: Coefficients, pricing: Pricing, low: float, high: fl
             xytext=(14, 0),
             color="#555555",
         )
-    start = min(max(peak / table.bandwidth_gb_per_s, low), high)
+    start = min(max(peak / caches, low), high)
     axes.plot([start, high], [peak, peak], "-", color="#555555", linewidth=0.9)
     axes.annotate(
         f"{peak:.0f} GMAC/s",

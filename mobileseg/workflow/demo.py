@@ -28,8 +28,8 @@ from mobileseg.errors import MobilesegError
 from mobileseg.files import shipped
 from mobileseg.reading.read import read_surface
 from mobileseg.reading.surface import Edge
+from mobileseg.report.picture import palette
 from mobileseg.runs import Run
-from mobileseg.workflow.predict import palette
 
 Say = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from mobileseg.files import read_json, write_json
 from mobileseg.graph.ir import Graph
 from mobileseg.nets.module import build
 from mobileseg.recipe import Recipe
-from mobileseg.runs import find_runs, ladder_folder
+from mobileseg.runs import Run, find_runs, ladder_folder
 from mobileseg.slim.inherit import inherit
 from mobileseg.train.pairs import Split, pairs, split_note
 from mobileseg.workflow.export import Exported, export_net
@@ -129,22 +129,25 @@ def versions() -> dict[str, str]:
 def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
     """Return the rows of trained steps, changes counted against the first of them."""
     chosen = {run.folder.resolve(): run for name in names for run in find_runs(name, runs)}
-    rungs, reports = [], []
     for run in chosen.values():
+        if not isinstance(run.report().get("miou_percent"), float):
+            raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
+    return rows_of(list(chosen.values()))
+
+
+def rows_of(chosen: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the rows of steps, trained or only counted; changes against the first trained one."""
+    rungs = []
+    for run in chosen:
         recipe = run.recipe()
         step = recipe[run.folder.name]
         parent = recipe.parent(step)
         above = f"{run.folder.parent.name}/{parent.name}" if parent is not None else None
-        report = run.report()
-        if not isinstance(report.get("miou_percent"), float):
-            raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
         rungs.append(Rung(run.name, step, above, run.spec(), recipe.data.classes, run, ""))
-        reports.append(report)
-    devices = dict.fromkeys(name for run in chosen.values() for name in run.recipe().devices)
+    devices = dict.fromkeys(name for run in chosen for name in run.recipe().devices)
     rows = facts(rungs, (_empty(rung) for rung in rungs), tuple(devices))
-    for row, report in zip(rows, reports, strict=True):
-        row.update({**report, **row})
     for rung, row in zip(rungs, rows, strict=True):
+        row.update({**rung.run.report(), **row})
         row.update(qat_figures(rung.run.qat.report()))
     _compare(rows)
     return rows
@@ -217,6 +220,8 @@ def _climb(
         "inherited_share": inherited.share,
         "fresh": list(inherited.fresh),
     }
+    if options.command:
+        report["command"] = options.command
     if rung.step.prune is not None:
         report["pruned"] = read_json(rung.run.pruned_path)
     rung.run.begin(recipe, rung.spec, origin)

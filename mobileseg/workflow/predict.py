@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
 from mobileseg.nets.module import Net
 from mobileseg.reading.read import ENDINGS
+from mobileseg.report.picture import palette, tinted
 from mobileseg.runs import find_run
 from mobileseg.train.evaluate import labels_at, module_predict
 from mobileseg.train.pictures import picture_paths, read_image, resize_image
@@ -27,9 +27,6 @@ from mobileseg.workflow.network import (
     load_net,
 )
 from mobileseg.workflow.trained import load_trained
-
-# The picture shows through the class's colour.
-_TINT = 0.5
 
 
 @dataclass(frozen=True)
@@ -132,20 +129,11 @@ def _write(path: Path, image: Pictures, labels: Pictures, folder: Path) -> Predi
     colours = palette(int(labels.max()) + 1)
     mask = Image.fromarray(labels, mode="P")
     mask.putpalette(colours.ravel().tolist())
-    tinted = image * (1 - _TINT) + colours[labels] * _TINT
-    shown = np.where((labels > 0)[..., None], tinted, image).astype(np.uint8)
     files = _results(path, folder)
-    for file, picture in zip(files, (mask, Image.fromarray(shown)), strict=True):
+    for file, picture in zip(files, (mask, Image.fromarray(tinted(image, labels))), strict=True):
         buffer = io.BytesIO()
         picture.save(buffer, "png")
         write_atomic(file, buffer.getvalue())
     counts = np.bincount(labels.ravel())
     shares = {i: round(float(n) / labels.size, 4) for i, n in enumerate(counts) if n}
     return Predicted(path, *files, shares)
-
-
-def palette(classes: int) -> Pictures:
-    """Return a colour per class `(classes, 3)`: black, then hues a golden ratio apart."""
-    hues = [(0.33 + 0.618034 * i) % 1 for i in range(classes - 1)]
-    colours = [(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues)]
-    return (np.array(colours) * 255).round().astype(np.uint8)

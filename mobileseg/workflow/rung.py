@@ -34,13 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlimOptions:
-    """How a ladder is climbed. `only`: stop after this step, its ancestors alone before it."""
+    """How a ladder is climbed. `only`: stop after this step, its ancestors alone before it.
+
+    command: what the person typed, to be kept with the figures.
+    """
 
     runs: Path
     device: str = "cpu"
     restart: bool = False
     progress: bool = True
     only: str | None = None
+    command: str = ""
 
 
 class TestPictures:

@@ -1,0 +1,1 @@
+"""`mobileseg report`: all that is known of runs, gathered for one page."""

@@ -1,0 +1,70 @@
+"""What every layer of the runs costs on the device that judges, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mobileseg.errors import MobilesegError
+from mobileseg.files import read_json
+from mobileseg.latency.price import price
+from mobileseg.latency.profile import Precision
+from mobileseg.latency.roof import roof_of
+from mobileseg.runs import Run
+from mobileseg.workflow.device import device
+from mobileseg.workflow.forms import Forms
+from mobileseg.workflow.report.parts import Gathered, Shown
+from mobileseg.workflow.structure import run_graph
+
+_KEYS = ("layer", "kernel", "macs", "params", "bytes_moved", "ms", "share", "bound", "output_shape")
+
+
+def layers(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
+    """Return each run's operators as priced for the recipe's first device, in int8 if it has that.
+
+    Estimates of the same files as in the ladder: row i is operator i of the file.
+    """
+    found = []
+    for each in runs:
+        priced = gathered.attempt("layers", each.label, _priced, each.run)
+        if priced is not None:
+            found.append(priced | {"label": each.label})
+    return found
+
+
+def _priced(run: Run) -> dict[str, Any]:
+    profile = device(run.recipe().devices[0])
+    precision: Precision = "float32" if profile.int8 is None else "int8"
+    pricing = price(run_graph(run, run.spec(), Forms(precision == "int8")), profile)
+    return {
+        "device": profile.name,
+        "title": profile.title,
+        "precision": precision,
+        "ms": pricing.ms,
+        "rows": [{key: getattr(row, key) for key in _KEYS} for row in pricing.rows],
+        "kinds": [kind.kernel for kind in pricing.by_kind()],
+        "roof": roof_of(pricing, precision).as_dict(),
+    }
+
+
+def measured(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
+    """Return the times that `mobileseg latency RUN --measure` left in the runs' folders."""
+    found = []
+    for each in runs:
+        for precision in ("float32", "float16", "int8"):
+            path = each.run.latency_folder / f"{precision}.json"
+            if not path.is_file():
+                continue
+            said = gathered.attempt("layers", each.label, read_json, path)
+            times = said.get("measured") if isinstance(said, dict) else None
+            if times is not None:
+                row = gathered.attempt("layers", each.label, _times, times)
+                found += [row | {"label": each.label, "precision": precision}] if row else []
+    return found
+
+
+def _times(said: Any) -> dict[str, Any]:
+    keys = ("median_ms", "p90_ms", "runtime", "threads")
+    if not isinstance(said, dict) or any(key not in said for key in keys):
+        raise MobilesegError("its measurement is of another version; measure again")
+    return {key: said[key] for key in keys}

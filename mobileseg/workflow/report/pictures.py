@@ -1,0 +1,193 @@
+"""The float net and the int8 file on the same test pictures: the worst of them, and where the two
+differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileseg.errors import MobilesegError
+from mobileseg.export.runtime import load
+from mobileseg.files import read_json
+from mobileseg.report.picture import embedded, heated, tinted
+from mobileseg.runs import Run
+from mobileseg.train.config import IGNORE
+from mobileseg.train.console import Display
+from mobileseg.train.evaluate import EvalSet, labels_at, load_eval, module_predict
+from mobileseg.train.metrics import Scores
+from mobileseg.train.pairs import Pair, pairs
+from mobileseg.train.pictures import read_image, resize_image, resize_mask
+from mobileseg.workflow.network import Pictures, Predict, file_predict, load_net
+from mobileseg.workflow.report.parts import Gathered, Shown
+
+_BATCH = 16
+# So many of the worst are shown, this long at most: to be looked at, in a file to be mailed.
+_WORST = 3
+_LONGEST = 200
+
+Reals = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture: class numbers of both at the mask's size, and how far apart they are.
+
+    heat [h, w], at the network's output: the probability, in [0, 1], that float and int8 share out
+    otherwise. int8 and heat are None without an int8 file.
+    """
+
+    pair: Pair
+    truth: Pictures
+    float32: Pictures
+    int8: Pictures | None
+    heat: Reals | None
+
+    @property
+    def judged(self) -> Pictures:
+        """The class numbers that ship: of int8, if it is there."""
+        return self.float32 if self.int8 is None else self.int8
+
+    def miou(self, classes: Sequence[str], of: Pictures) -> float:
+        """Mean IoU over the picture's own classes; nan where all of it is ignored."""
+        scores = Scores(classes, boundary=False)
+        scores.add(self.truth, of)
+        return scores.miou
+
+
+def pictures(
+    runs: Sequence[Shown], gathered: Gathered, count: int, data: Path | None
+) -> list[dict[str, Any]]:
+    """Return, per trained run, the worst of `count` test pictures as overlays, and the heat map."""
+    found = []
+    with Display(len(runs), 0, bar=True) as display:
+        for number, each in enumerate(runs):
+            display.step(number, f"{each.label}: pictures")
+            if not each.run.trained:
+                gathered.lacks("pictures", each.label, "has no weights: it was not trained")
+                continue
+            made = gathered.attempt("pictures", each.label, _looked, each, gathered, count, data)
+            if made is not None:
+                found.append(made)
+    return found
+
+
+def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> dict[str, Any]:
+    recipe, net = each.run.recipe().with_data(data), load_net(each.run)
+    split = "val" if recipe.data.test is None else "test"
+    every = pairs(recipe.data, "val" if split == "val" else "test")
+    # From all of the list, for lists are often sorted by where the pictures come from.
+    at = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
+    evalset = load_eval([every[i] for i in at], recipe.data, net.spec.image_size)
+    path = gathered.attempt("pictures", each.label, int8_file, each.run)
+    int8 = None if path is None else file_predict(load(path))
+    seen = _seen(evalset, module_predict(net), int8)
+    classes = recipe.data.classes
+    scored = [(one, one.miou(classes, one.judged)) for one in seen]
+    valid = [(one, miou) for one, miou in scored if not np.isnan(miou)]
+    worst = [one for one, _ in sorted(valid, key=lambda each: each[1])[:_WORST]]
+    found: dict[str, Any] = {
+        "label": each.label,
+        "split": split,
+        "images": len(seen),
+        "of": len(every),
+        "file": None if path is None else path.name,
+        "worst": [_shown(one, classes) for one in worst],
+    }
+    if int8 is not None:
+        heats = [one.heat for one in seen if one.heat is not None]
+        mean = np.mean(heats, axis=0)
+        found["heat"] = {
+            "picture": embedded(heated(mean, hottest=float(mean.max()))),
+            "mean_percent": 100 * float(mean.mean()),
+            "highest_percent": 100 * float(mean.max()),
+            "size": list(mean.shape),
+        }
+    return found
+
+
+def int8_file(run: Run) -> Path:
+    """Return the run's int8 file with logits. Raises MobilesegError where it has none."""
+    for path in sorted(run.export_folder.glob("*.tflite")):
+        beside = path.with_suffix(".json")
+        said = read_json(beside) if beside.is_file() else None
+        wished = said[0] if isinstance(said, list) and said and isinstance(said[0], dict) else {}
+        if wished.get("precision") == "int8" and wished.get("output") == "logits":
+            return path
+    raise MobilesegError(
+        f"{run.export_folder}: holds no int8 .tflite file with logits; "
+        f"mobileseg export {run.name} --int8 writes one"
+    )
+
+
+def _seen(evalset: EvalSet, float32: Predict, int8: Predict | None) -> list[Seen]:
+    found: list[Seen] = []
+    for start in range(0, len(evalset), _BATCH):
+        images = evalset.images[start : start + _BATCH]
+        plain = float32(images)
+        rounded = None if int8 is None else int8(images)
+        for i, logits in enumerate(plain):
+            pair, truth = evalset.pairs[start + i], evalset.masks[start + i]
+            mine = labels_at(logits, truth.shape)
+            if rounded is None:
+                found.append(Seen(pair, truth, mine, None, None))
+                continue
+            theirs = labels_at(rounded[i], truth.shape)
+            # Half the sum counts each share that moved once.
+            heat = 0.5 * np.abs(_shares(logits) - _shares(rounded[i])).sum(axis=0)
+            found.append(Seen(pair, truth, mine, theirs, heat))
+    return found
+
+
+def _shares(logits: Reals) -> Reals:
+    raised = np.exp(logits - logits.max(axis=0, keepdims=True))
+    shares: Reals = raised / raised.sum(axis=0, keepdims=True)
+    return shares
+
+
+def _shown(one: Seen, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a picture's overlays and what they say in words."""
+    image = read_image(one.pair.image)
+    scale = min(1.0, _LONGEST / max(image.shape[:2]))
+    size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
+    small = resize_image(image, size)
+    masks = {"truth": one.truth, "float": one.float32}
+    if one.int8 is not None:
+        masks["int8"] = one.int8
+    overlays = [
+        {
+            "name": name,
+            "picture": embedded(tinted(small, resize_mask(_drawn(mask), size))),
+            "shares": _counted(mask, classes),
+            "miou_percent": None if name == "truth" else 100 * one.miou(classes, mask),
+        }
+        for name, mask in masks.items()
+    ]
+    if one.heat is not None:
+        overlays.append(
+            {
+                "name": "heat",
+                "picture": embedded(heated(one.heat, small)),
+                "mean_percent": 100 * float(one.heat.mean()),
+                "highest_percent": 100 * float(one.heat.max()),
+            }
+        )
+    return {"image": one.pair.image.name, "overlays": overlays}
+
+
+def _drawn(mask: Pictures) -> Pictures:
+    """Ignored pixels have no colour."""
+    return np.where(mask == IGNORE, np.uint8(0), mask)
+
+
+def _counted(mask: Pictures, classes: Sequence[str]) -> dict[str, float]:
+    """Return the share in percent of each class that is there, of the pixels that count."""
+    counts = np.bincount(mask.ravel(), minlength=256)[: len(classes)]
+    total = max(1, int(counts.sum()))
+    return {
+        name: 100 * int(count) / total for name, count in zip(classes, counts, strict=True) if count
+    }

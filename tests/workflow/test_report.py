@@ -1,0 +1,104 @@
+"""`mobileseg report` on a real ladder: what it holds, and what it names where something is gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tests.workflow.conftest import Call, Place
+
+
+def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
+    done = call("report", "tiny", "--runs", copy.runs, "--pictures", "4", "--json")
+    assert done.code == 0
+    said = done.json()
+    file = copy.runs / "tiny" / "report.html"
+    assert said["report"] == str(file)
+    assert said["bytes"] == file.stat().st_size < 1_000_000
+    parts = {"ladder": 3, "layers": 3, "measured": 0, "files": 3, "training": 2, "pictures": 2}
+    assert said["parts"] == parts
+    assert {(each["part"], each["run"]) for each in said["missing"]} == {
+        ("ladder", "whole"),
+        ("files", "whole"),
+        ("training", "whole"),
+        ("pictures", "whole"),
+    }
+    text = file.read_text(encoding="utf-8")
+    for words in (
+        "Accuracy against estimated time on pixel4",
+        "Roofline of skips",
+        "whole and skips",
+    ):
+        assert words in text
+    # Both commands, word for word: the one that climbed, and this one.
+    assert f"mobileseg slim {copy.recipe.parent.parent}" not in text
+    assert "tiny.toml --runs " in text
+    assert f"mobileseg report tiny --runs {copy.runs} --pictures 4 --json" in text
+    # Two steps, three pictures each: truth, float, int8 and heat; and a heat map per step.
+    assert text.count("data:image/webp") == 2 * (3 * 4 + 1)
+
+
+def test_one_run_and_its_measured_time(copy: Place, call: Call) -> None:
+    run = copy.step("thin")
+    assert call("latency", run, "--int8", "--measure").code == 0
+    done = call("report", run, "--no-pictures", "--json")
+    assert done.code == 0
+    said = done.json()
+    assert said["report"] == str(run / "report.html")
+    assert said["parts"]["measured"] == 1 and said["parts"]["pictures"] == 0
+    measured = json.loads((run / "latency" / "int8.json").read_text())["measured"]
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert f"{measured['median_ms']:.2f}" in text and "Accuracy against measured time" in text
+    assert "were not asked for" in text
+
+
+def test_what_is_gone_is_named_and_all_else_is_there(copy: Place, call: Call) -> None:
+    thin, skips = copy.step("thin"), copy.step("skips")
+    (thin / "train.jsonl").unlink()
+    shutil.rmtree(thin / "export")
+    (skips / "train.jsonl").write_text("{broken\n")
+    recipe = json.loads((skips / "recipe.json").read_text())
+    recipe["train"]["of_another_version"] = 1
+    (skips / "recipe.json").write_text(json.dumps(recipe))
+    done = call("report", "tiny", "--runs", copy.runs, "--json")
+    assert done.code == 0, done.err
+    missing = {(each["part"], each["run"]): each["why"] for each in done.json()["missing"]}
+    assert "of_another_version" in missing["ladder", "skips"]
+    assert "train.jsonl" in missing["training", "thin"]
+    assert "no readable log" in missing["training", "skips"]
+    assert "mobileseg export" in missing["files", "thin"]
+    assert "no int8 .tflite file" in missing["pictures", "thin"]
+    assert "of_another_version" in missing["pictures", "skips"]
+    # What was counted when the step was made still stands.
+    assert done.json()["parts"]["ladder"] == 3
+    # Without a file the float net's worst are still shown: truth and float of three.
+    assert done.json()["parts"]["pictures"] == 1
+    text = (copy.runs / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert "of_another_version" in text and "no readable log" in text
+    assert text.count("data:image/webp") == 6
+
+
+def test_pictures_that_are_gone_are_named(copy: Place, call: Call) -> None:
+    done = call("report", copy.step("thin"), "--data", copy.folder / "gone", "--json")
+    assert done.code == 0
+    (why,) = [each["why"] for each in done.json()["missing"] if each["part"] == "pictures"]
+    assert str(copy.folder / "gone") in why
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tiny", "--out", "{runs}"], "is a folder"),
+        (["{runs}/tiny/thin", "{runs}/other/thin"], "several ladders"),
+        (["nothing"], "is no run"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    copy: Place, call: Call, words: list[str], said: str
+) -> None:
+    shutil.copytree(copy.runs / "tiny", copy.runs / "other")
+    done = call("report", *(word.format(runs=copy.runs) for word in words), "--runs", copy.runs)
+    assert done.code == 1 and said in done.err
+    assert not list(copy.runs.rglob("*.html"))
