@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +23,7 @@ from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import class_weights, make_loss
+from mobileseg.train.memory.heap import kept_heap
 from mobileseg.train.memory.lean import make_lean
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer
@@ -104,7 +106,9 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     )
     bar = progress and ranks.first
     display = Display(config.epochs * steps, state.epoch * steps + state.step, bar)
-    with ranks.watched(), display, Heads(module, heads) as asked:
+    # Who trains lean wants every byte back.
+    heap = kept_heap() if config.memory == "plain" else nullcontext()
+    with ranks.watched(), heap, display, Heads(module, heads) as asked:
         run = Run(
             module=module,
             average=average,

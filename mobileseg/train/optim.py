@@ -36,8 +36,8 @@ def make_optimizer(
         for (scale, decays), params in groups.items()
     ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, foreach=True)
-    return torch.optim.AdamW(listed, lr=config.lr, foreach=True)
+        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(listed, lr=config.lr, fused=True)
 
 
 def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

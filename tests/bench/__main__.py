@@ -20,6 +20,9 @@ from tests.bench.nets import NETS
 from tests.bench.peers import found as files_of
 from tests.bench.peers import rows as rows_of_peers
 from tests.bench.run import counted, rows, timed, trained, written
+from tests.bench.training import WORKERS, Contest, contest
+
+LOOPS = [("mobilenet_deconv", 160), ("unet_mobilenet_v2", 128), ("portrait_lite", 112)]
 
 
 def main() -> None:
@@ -36,7 +39,26 @@ def main() -> None:
     peers.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
     arm = verbs.add_parser("arm", help="count instructions for assets/latency")
     arm.add_argument("--out", type=Path, default=shipped("assets", "latency"))
+    training = verbs.add_parser("training", help="our training loop beside a plain one")
+    training.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
+    training.add_argument("--data", type=Path, help="folder with train.txt; else the sample")
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--threads", type=int, default=2)
+    training.add_argument("--rounds", type=int, default=3, help="of an epoch of each loop")
     asked = parser.parse_args()
+    if asked.verb == "training":
+        contests = [
+            contest(
+                Contest(net, (side, side), asked.batch, asked.threads, asked.data),
+                asked.rounds,
+                WORKERS,
+                say,
+            )
+            for net, side in asked.nets
+        ]
+        Console().print(training_table(contests))
+        print(json.dumps(contests))
+        return
     if asked.verb == "peers":
         against = list(rows_of_peers(files_of(asked.folder), asked.rounds, lambda _done: None))
         Console().print(peers_table(against))
@@ -60,6 +82,11 @@ def _letters(given: str) -> list[str]:
     if unknown := [name for name in names if name not in NETS]:
         raise argparse.ArgumentTypeError(f"{','.join(unknown)}: there are {','.join(NETS)}")
     return names
+
+
+def _sized(given: str) -> list[tuple[str, int]]:
+    pairs = [each.partition(":") for each in given.split(",")]
+    return [(net, int(side)) for net, _, side in pairs]
 
 
 def say(text: str) -> None:
@@ -118,6 +145,24 @@ def peers_table(found: Sequence[Mapping[str, Any]]) -> Table:
             str(row["pieces"]),
             f"{row['alike_percent']:.2f} %",
         )
+    return made
+
+
+def training_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return loops beside each other as people read them."""
+    threads = found[0]["threads"]
+    made = Table(title=f"{threads} threads, this machine", title_justify="left")
+    for name in ("net", "loop", "pictures/s", "reading and changing them", "ours is faster by"):
+        made.add_column(name, justify="right")
+    for row in found:
+        for name, side in row["sides"].items():
+            made.add_row(
+                f"{row['net']} {row['size'][0]}",
+                name,
+                f"{side['images_per_second']:.1f}",
+                f"{side['data_share_percent']:.1f} %",
+                f"{row['times_faster']:.2f}" if name == row["best_plain"] else "",
+            )
     return made
 
 
