@@ -100,8 +100,12 @@ class LossConfig(Table):
     """The weight of each loss in the sum; a loss that is not named is not computed."""
 
     cross_entropy: Annotated[float, Ge(0)] = 0.0
+    focal: Annotated[float, Ge(0)] = 0.0  # cross entropy of what is far off, gamma 2
+    ohem: Annotated[float, Ge(0)] = 0.0  # cross entropy of the hard pixels alone
+    bce: Annotated[float, Ge(0)] = 0.0  # each class against the rest
     dice: Annotated[float, Ge(0)] = 0.0
     lovasz: Annotated[float, Ge(0)] = 0.0
+    lovasz_hinge: Annotated[float, Ge(0)] = 0.0
 
     def __post_init__(self) -> None:
         names = [f.name for f in fields(self)]

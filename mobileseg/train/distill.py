@@ -11,10 +11,49 @@ from torch import Tensor, nn
 
 from mobileseg.errors import unknown
 from mobileseg.train.config import Distill
-from mobileseg.train.losses import attention_distance, channel_divergence, divergence
 
 Ask: TypeAlias = Callable[[Tensor], Tensor]
 """A batch's inputs [N, 3, H, W] to the teacher's logits, of any height and width."""
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the mean over pixels of the divergence from the teacher's probabilities.
+
+    teacher: logits of the same shape. Both are divided by the temperature; the gradient keeps its
+    size. Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
+    """
+    wanted = F.log_softmax(teacher.float() / temperature, dim=1)
+    found = F.log_softmax(logits.float() / temperature, dim=1)
+    apart = F.kl_div(found, wanted, reduction="sum", log_target=True)
+    return temperature**2 * apart / logits[:, :1].numel()
+
+
+def channel_divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the mean over pictures and classes of the divergence of where a class is seen.
+
+    Of each class the logits over all places are made a distribution. Source: Shu et al.,
+    Channel-wise Knowledge Distillation for Dense Prediction, 2021, equations 3 and 4.
+    """
+    wanted = F.log_softmax(teacher.float().flatten(2) / temperature, dim=2)
+    found = F.log_softmax(logits.float().flatten(2) / temperature, dim=2)
+    apart = F.kl_div(found, wanted, reduction="sum", log_target=True)
+    return temperature**2 * apart / (logits.shape[0] * logits.shape[1])
+
+
+def attention_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean over pictures of the squared distance between two maps of attention.
+
+    found, wanted: features [N, C, h, w] of any numbers of channels and sizes; a map is the mean of
+    their squares over the channels, of unit length, at the smaller of both sizes. Source:
+    Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, equation 2.
+    """
+    height, width = (min(a, b) for a, b in zip(found.shape[2:], wanted.shape[2:], strict=True))
+
+    def attention(features: Tensor) -> Tensor:
+        energy = features.float().square().mean(1, keepdim=True)
+        return F.normalize(F.adaptive_avg_pool2d(energy, (height, width)).flatten(1), dim=1)
+
+    return (attention(found) - attention(wanted)).square().sum(1).mean()
 
 
 class Lessons:

@@ -19,6 +19,10 @@ from mobileseg.errors import MobilesegError
 from mobileseg.train.config import IGNORE, DataConfig, LossConfig, TrainConfig
 from mobileseg.train.data import Dataset
 
+_TINY = torch.finfo(torch.float32).tiny
+# Of OHEM: what is no longer hard, and the least that is taken for hard, a share of all.
+_HARD, _LEAST_HARD = 0.7, 16
+
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -66,12 +70,12 @@ class Losses:
 
     @property
     def adds_up(self) -> bool:
-        """Whether the parts of a batch add up to its loss: those of Dice and Lovász do not.
+        """Whether the parts of a batch add up to its loss: some losses are no sums over pixels.
 
-        These two compare whole masks. Their parts make the mean over the parts, not what the whole
-        batch would give.
+        Dice and Lovász compare whole masks, and OHEM chooses pixels by their rank. Their parts make
+        the mean over the parts, not what the whole batch would give.
         """
-        return all(term is cross_entropy for _, term in self.terms)
+        return all(term in _ADD_UP for _, term in self.terms)
 
     def counted(self, masks: Tensor) -> Tensor:
         """Return what cross entropy divides by: the pixels that count, by their class weight."""
@@ -102,15 +106,100 @@ def cross_entropy(
     total = F.cross_entropy(
         logits, masks, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
     )
+    return _mean_counted(total, masks, weights, whole)
+
+
+def _mean_counted(
+    total: Tensor, masks: Tensor, weights: Tensor | None, whole: Whole | None
+) -> Tensor:
     counted = _counted(masks, weights) if whole is None else whole.counted
-    # A class may weigh little; without weights the least is one pixel.
-    least = 1 if weights is None else torch.finfo(torch.float32).tiny
-    return total / counted.clamp(min=least)
+    # Nothing counted is 0 / tiny; a class may weigh little.
+    return total / counted.clamp(min=_TINY)
 
 
 def _counted(masks: Tensor, weights: Tensor | None) -> Tensor:
     valid = masks != IGNORE
     return valid.sum() if weights is None else (weights[masks.where(valid, 0)] * valid).sum()
+
+
+def focal(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
+    """Return cross entropy in which a pixel counts by how far off it is, (1 - p)^2.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, 2017, equation 4 with gamma 2.
+    """
+    each = F.cross_entropy(
+        logits, masks, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
+    )
+    total = ((1 - _of_truth(logits, masks)).square() * each).sum()
+    return _mean_counted(total, masks, weights, whole)
+
+
+def ohem(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
+    """Return cross entropy of the hard pixels alone: p < 0.7, a sixteenth of all at least.
+
+    Source: Shrivastava et al., Training Region-based Object Detectors with Online Hard Example
+    Mining, 2016; for pixels, with this threshold, Yuan and Wang, OCNet, 2018, section 4.1.
+    """
+    each = F.cross_entropy(
+        logits, masks, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
+    )
+    valid = masks != IGNORE
+    with torch.no_grad():
+        sure = _of_truth(logits, masks).masked_fill(~valid, 2.0).flatten()
+        least = max(1, int(valid.sum()) // _LEAST_HARD)
+        hard = (sure < sure.kthvalue(least).values.clamp(min=_HARD)).view_as(masks) & valid
+    found = (each * hard).sum() / _counted(masks.where(hard, IGNORE), weights).clamp(min=_TINY)
+    return found if whole is None else found * whole.share
+
+
+def bce(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
+    """Return the binary cross entropy of each class against the rest, averaged over the classes.
+
+    A class is told from the rest as the softmax does: of two classes both say the same.
+    """
+    truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).permute(0, 3, 1, 2).float()
+    truth = truth * (1 - smoothing) + smoothing / 2
+    each = F.binary_cross_entropy_with_logits(_margins(logits), truth, reduction="none").mean(1)
+    each = each * (masks != IGNORE)
+    if weights is not None:
+        each = each * weights[masks.where(masks != IGNORE, 0)]
+    return _mean_counted(each.sum(), masks, weights, whole)
+
+
+def _of_truth(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the probability of each pixel's class [N, H, W]; anything where ignored."""
+    truth = masks.where(masks != IGNORE, 0).unsqueeze(1)
+    return logits.softmax(1).gather(1, truth).squeeze(1)
+
+
+def _margins(logits: Tensor) -> Tensor:
+    """Return log p / (1 - p) of the softmax's probabilities, exact where p is near 0 or 1."""
+    others = [
+        torch.cat([logits[:, :c], logits[:, c + 1 :]], 1).logsumexp(1)
+        for c in range(logits.shape[1])
+    ]
+    return logits - torch.stack(others, 1)
 
 
 def dice(
@@ -155,44 +244,44 @@ def lovasz(
     return found if whole is None else found * whole.share
 
 
-def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the mean over pixels of the divergence from the teacher's probabilities.
+def lovasz_hinge(
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    weights: Tensor | None,
+    smoothing: float,
+    whole: Whole | None = None,
+) -> Tensor:
+    """Return the Lovász hinge of each class against the rest, averaged over the classes present.
 
-    teacher: logits of the same shape. Both are divided by the temperature; the gradient keeps its
-    size. Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
+    Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, section 3.2.
     """
-    wanted = F.log_softmax(teacher.float() / temperature, dim=1)
-    found = F.log_softmax(logits.float() / temperature, dim=1)
-    apart = F.kl_div(found, wanted, reduction="sum", log_target=True)
-    return temperature**2 * apart / logits[:, :1].numel()
+    del weights, smoothing
+    valid = (masks != IGNORE).flatten()
+    _, truth, present = _one_against_rest(logits, masks)
+    margins = _margins(logits).transpose(0, 1).flatten(1)
+    # an ignored pixel has no error: it is sorted behind every error and adds nothing
+    errors = (1 - margins * (2 * truth - 1)).clamp(min=0) * valid
+    errors, order = errors.sort(dim=1, descending=True)
+    with torch.no_grad():
+        gradient = _jaccard_gradient(truth.gather(1, order))
+    found = _mean_present((errors * gradient).sum(1), present)
+    return found if whole is None else found * whole.share
 
 
-def channel_divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the mean over pictures and classes of the divergence of where a class is seen.
+def edges(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the binary cross entropy of where classes meet; edges and the rest weigh alike.
 
-    Of each class the logits over all places are made a distribution. Source: Shu et al.,
-    Channel-wise Knowledge Distillation for Dense Prediction, 2021, equations 3 and 4.
+    logits: [N, 1, H, W]. A pixel is of an edge where one beside it has another class; where one
+    is ignored, nothing is said.
     """
-    wanted = F.log_softmax(teacher.float().flatten(2) / temperature, dim=2)
-    found = F.log_softmax(logits.float().flatten(2) / temperature, dim=2)
-    apart = F.kl_div(found, wanted, reduction="sum", log_target=True)
-    return temperature**2 * apart / (logits.shape[0] * logits.shape[1])
-
-
-def attention_distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean over pictures of the squared distance between two maps of attention.
-
-    found, wanted: features [N, C, h, w] of any numbers of channels and sizes; a map is the mean of
-    their squares over the channels, of unit length, at the smaller of both sizes. Source:
-    Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, equation 2.
-    """
-    height, width = (min(a, b) for a, b in zip(found.shape[2:], wanted.shape[2:], strict=True))
-
-    def attention(features: Tensor) -> Tensor:
-        energy = features.float().square().mean(1, keepdim=True)
-        return F.normalize(F.adaptive_avg_pool2d(energy, (height, width)).flatten(1), dim=1)
-
-    return (attention(found) - attention(wanted)).square().sum(1).mean()
+    near = F.unfold(F.pad(masks.unsqueeze(1).float(), (1, 1, 1, 1), mode="replicate"), 3)
+    near = near.view(len(masks), 9, *masks.shape[1:])
+    known = (near != IGNORE).all(1)
+    edge = (near.amin(1) != near.amax(1)) & known
+    each = F.binary_cross_entropy_with_logits(logits[:, 0].float(), edge.float(), reduction="none")
+    parts = [(each * where).sum() / where.sum().clamp(min=1) for where in (edge, ~edge & known)]
+    return torch.stack(parts).mean()
 
 
 def class_weights(
@@ -260,4 +349,13 @@ def _jaccard_gradient(truth: Tensor) -> Tensor:
     return torch.where(truth > 0, 1 / union.clamp(min=1), other)
 
 
-LOSSES: dict[str, _Term] = {"cross_entropy": cross_entropy, "dice": dice, "lovasz": lovasz}
+LOSSES: dict[str, _Term] = {
+    "cross_entropy": cross_entropy,
+    "focal": focal,
+    "ohem": ohem,
+    "bce": bce,
+    "dice": dice,
+    "lovasz": lovasz,
+    "lovasz_hinge": lovasz_hinge,
+}
+_ADD_UP = (cross_entropy, focal, bce)

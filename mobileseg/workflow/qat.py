@@ -20,9 +20,9 @@ from mobileseg.runs import Run
 from mobileseg.train import data as train_data
 from mobileseg.train.compress.layers import few_values
 from mobileseg.train.config import TrainConfig
+from mobileseg.train.distill import divergence
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, fit
-from mobileseg.train.losses import divergence
 from mobileseg.train.pairs import Split, pairs
 from mobileseg.train.step import Teach
 from mobileseg.workflow.choose import as_recipe_says

@@ -26,8 +26,8 @@ from mobileseg.quantize.qat.fake import whole_steps
 from mobileseg.quantize.qat.module import QatModule
 from mobileseg.train.config import AugmentConfig
 from mobileseg.train.data import load
+from mobileseg.train.distill import divergence
 from mobileseg.train.loop import fit
-from mobileseg.train.losses import divergence
 from mobileseg.train.optim import state_tensors
 from tests.export import small
 from tests.graph.build import graph

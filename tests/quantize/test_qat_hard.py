@@ -16,8 +16,8 @@ from mobileseg.quantize.qat.module import QatModule
 from mobileseg.quantize.repair import post_train
 from mobileseg.train.config import AugmentConfig, LossConfig, TrainConfig
 from mobileseg.train.data import load
+from mobileseg.train.distill import divergence
 from mobileseg.train.loop import fit
-from mobileseg.train.losses import divergence
 from mobileseg.workflow.network import graph_predict
 from mobileseg.workflow.sensitivity import in_runtime
 from mobileseg.workflow.verdict import Judge

@@ -11,8 +11,7 @@ from torch import Generator, Tensor
 from mobileseg.errors import MobilesegError
 from mobileseg.nets.module import build
 from mobileseg.train.config import Distill
-from mobileseg.train.distill import Lessons
-from mobileseg.train.losses import attention_distance, channel_divergence, divergence
+from mobileseg.train.distill import Lessons, attention_distance, channel_divergence, divergence
 from tests.slim.test_inherit import NETS, trained
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mobileseg.errors import MobilesegError
 from mobileseg.train.config import IGNORE, LossConfig
-from mobileseg.train.losses import LOSSES, Whole, make_loss, median_frequency
+from mobileseg.train.losses import LOSSES, Whole, edges, make_loss, median_frequency
 
 
 def case(seed: int, classes: int = 4, spread: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -94,11 +94,76 @@ def test_cross_entropy_equals_torch(weights: Tensor | None, smoothing: float) ->
     torch.testing.assert_close(found, want)
 
 
+def test_focal_weighs_a_pixel_by_how_far_off_it_is() -> None:
+    logits, masks = case(6)
+    p, labels = points(logits, masks)
+    truth = p[np.arange(len(p)), labels]
+    want = (-((1 - truth) ** 2) * np.log(truth)).mean()
+    assert float(make_loss(LossConfig(focal=1.0))(logits, masks)) == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.5, 40.0])
+def test_ohem_takes_the_hard_pixels(spread: float) -> None:
+    logits, masks = case(7, spread=spread)
+    logits += F.one_hot(masks % IGNORE, 4).permute(0, 3, 1, 2) * spread * 2.5
+    p, labels = points(logits, masks)
+    truth = p[np.arange(len(p)), labels]
+    # Those below 0.7; where few are, the hardest sixteenth.
+    limit = max(0.7, np.sort(truth)[len(truth) // 16 - 1])
+    want = -np.log(truth[truth < limit]).mean()
+    assert 0 < (truth < limit).sum() < len(truth)
+    assert float(make_loss(LossConfig(ohem=1.0))(logits, masks)) == pytest.approx(want, rel=1e-4)
+
+
+def test_bce_is_of_each_class_against_the_rest() -> None:
+    logits, masks = case(3)
+    p, labels = points(logits, masks)
+    truth = np.eye(4)[labels]
+    want = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+    assert float(make_loss(LossConfig(bce=1.0))(logits, masks)) == pytest.approx(want, rel=1e-5)
+    two = case(3, classes=2)
+    found = make_loss(LossConfig(bce=1.0))(*two)
+    torch.testing.assert_close(found, make_loss(LossConfig(cross_entropy=1.0))(*two))
+
+
+def test_lovasz_hinge_is_the_set_function_along_the_errors() -> None:
+    logits, masks = case(2, classes=2)
+    margins = (logits[:, 1] - logits[:, 0]).double().numpy()[masks != IGNORE]
+    labels = masks[masks != IGNORE].numpy() == 1
+    terms = []
+    for truth, margin in ((~labels, -margins), (labels, margins)):
+        errors = np.maximum(0, 1 - margin * np.where(truth, 1, -1))
+        wrong, total, before = np.zeros(len(truth), bool), 0.0, 0.0
+        for i in np.argsort(-errors):
+            wrong[i] = True
+            after = wrong.sum() / (truth | wrong).sum()
+            total, before = total + errors[i] * (after - before), after
+        terms.append(total)
+    found = make_loss(LossConfig(lovasz_hinge=1.0))(logits, masks)
+    assert float(found) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_edges_are_where_classes_meet() -> None:
+    masks = torch.zeros((1, 6, 8), dtype=torch.int64)
+    masks[:, :, 4:] = 1
+    masks[:, 0] = IGNORE
+    sure = torch.full((1, 1, 6, 8), -30.0)
+    sure[..., 3:5] = 30.0
+    assert float(edges(sure, masks)) == pytest.approx(0, abs=1e-6)
+    assert float(edges(-sure, masks)) == pytest.approx(30)
+    # What lies beside an ignored row has no say, and both kinds weigh alike.
+    sure[:, :, :2] *= -1
+    assert float(edges(sure, masks)) == pytest.approx(0, abs=1e-6)
+    sure[..., 2:, 4] *= -1
+    assert float(edges(sure, masks)) == pytest.approx(7.5)
+    assert float(edges(sure, torch.full_like(masks, IGNORE))) == 0
+
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0, 2.0])])
 def test_the_parts_of_a_batch_add_up(weights: Tensor | None) -> None:
     logits, masks = case(4)
     masks[0] = IGNORE  # a part in which nothing counts
-    loss = make_loss(LossConfig(cross_entropy=0.7), weights, 0.1)
+    loss = make_loss(LossConfig(cross_entropy=0.7, focal=0.2, bce=0.4), weights, 0.1)
     assert loss.adds_up
     counted, share = loss.counted(masks), 1 / len(masks)
     parts = [
@@ -121,7 +186,7 @@ def test_weighted_sum() -> None:
     logits, masks = case(5)
     parts = [float(make_loss(LossConfig(**{name: 1.0}))(logits, masks)) for name in LOSSES]
     config = LossConfig(cross_entropy=0.7, dice=1.5, lovasz=0.25)
-    want = np.dot([0.7, 1.5, 0.25], parts)
+    want = np.dot([0.7, 0, 0, 0, 1.5, 0.25, 0], parts)
     assert float(make_loss(config)(logits, masks)) == pytest.approx(want, rel=1e-6)
 
 
