@@ -19,8 +19,8 @@ from mobileseg.files import shipped
 from mobileseg.nets.blocks import Side
 from mobileseg.quantize.config import QuantizeConfig
 from mobileseg.quantize.qat.config import QatConfig
+from mobileseg.slim.actions import Actions
 from mobileseg.slim.prune.config import Prune
-from mobileseg.slim.steps import Actions
 from mobileseg.train.compress.config import Cluster, Sparse
 from mobileseg.train.config import AugmentConfig, DataConfig, Distill, Seed, TrainConfig
 from mobileseg.validate import Table, parse
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Actions):
-    """One rung of the ladder: the actions of `slim.steps.Actions`, and how it is trained.
+    """One rung of the ladder: the actions of `slim.actions.Actions`, and how it is trained.
 
     parent (key `from`): the step that it starts from; by default the one above.
     train: false for a rung that is only counted and priced; its children inherit through it.

@@ -29,6 +29,10 @@ Classes: TypeAlias = Annotated[int, Ge(2), Le(255)]
 Norm: TypeAlias = Literal["batch", "group"]
 
 
+# Channels of an auxiliary head.
+_SAID = ("classes", 1)
+
+
 class TooLargeError(MobilesegError):
     """The network fits together but has more parameters than any phone holds."""
 
@@ -37,8 +41,9 @@ class TooLargeError(MobilesegError):
 class NetSpec(Table):
     """Blocks in running order. `image_size` is (height, width); the last block's output is ours.
 
-    A block that gives "classes", is read by none and is not the last is an auxiliary head: it
-    helps training, and no file, count or price knows it. `norm` is what the blocks' norms are; a
+    A block that gives "classes", is read by none and is not the last is an auxiliary head, and so
+    is one of a single channel, which says where classes meet: it helps training, and no file, count
+    or price knows it. `norm` is what the blocks' norms are; a
     group norm's own arithmetic is not counted.
     Raises MobilesegError where blocks do not fit together.
     """
@@ -126,7 +131,7 @@ class NetSpec(Table):
         return tuple(
             block.name
             for block in self.blocks[:-1]
-            if block.name not in read and getattr(block, "channels", None) == "classes"
+            if block.name not in read and getattr(block, "channels", None) in _SAID
         )
 
     def as_dict(self) -> dict[str, Any]:

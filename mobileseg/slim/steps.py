@@ -1,80 +1,32 @@
-"""Recipe steps: a network spec and the actions of one step to the next spec.
+"""A network spec and the actions of one recipe step to the next spec.
 
 Actions run in the order of their fields; decoder and sizes are settled once, after the last.
-No torch here: recipes are checked without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Annotated
+from dataclasses import dataclass, replace
 
-from annotated_types import Gt, Le
-
-from mobileseg.errors import MobilesegError, unknown
+from mobileseg.errors import MobilesegError, matching, unknown
 from mobileseg.nets.blocks import (
     IMAGE,
     MAX_CHANNELS,
     Block,
     Channels,
-    Count,
+    Conv,
     Separable,
-    Side,
     Size,
     Upsample,
 )
-from mobileseg.nets.spec import NetSpec, Norm, TooLargeError
-from mobileseg.slim.decoder import Decoder, How, split
-from mobileseg.validate import Table
+from mobileseg.nets.spec import NetSpec, TooLargeError
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.decoder import Decoder, split
 
+# The name of the auxiliary head that says where classes meet.
+EDGES = "edges"
 # A larger factor is surely a number of channels with a stray decimal point.
 _MAX_FACTOR = 4.0
-# Kernels work in steps of 4 to 64 channels.
-_MAX_MULTIPLE = 1024
-
-
-@dataclass(frozen=True)
-class Skip(Table):
-    """Skip connections: a 1x1 convolution from each source to the decoder stage of its size."""
-
-    how: How
-    sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Actions(Table):
-    """What one recipe step does to a network; patterns are block names or globs ("conv5_*").
-
-    image_size: (height, width) of the input; the output follows.
-    remove: blocks to take out; what read them reads their input.
-    width: channels per pattern. 0.5 is a factor: the result is the nearest multiple of
-        `multiple_of` (halves up), at least one multiple, and never more than before if the factor
-        is at most 1. 256 is a number of channels, taken as it is. A CReLU block hands on twice
-        that. A full name goes before a glob; a glob passes over blocks that have no channels of
-        their own, unless it matches only such.
-    depthwise: channels of the depthwise layer itself, per pattern of separable blocks: a depthwise
-        layer that narrows, as some Caffe nets have it. A number, no factor, that divides the
-        channels that the block reads after `width`; each filter reads several of them. No width
-        changes it later: where it no longer divides what the block reads, give it anew.
-    deconv: channels of the decoder's stages, from the first. Where fewer doublings are given than
-        needed, a bilinear resize to the image's size ends the network; where "classes" is not
-        last, a 1x1 classifier follows. Skips are kept and land anew by size.
-    crelu: separable blocks that become CReLU blocks.
-    skip: all skip connections from now on; an empty `sources` takes them away.
-    norm: what normalises from now on, "batch" or "group"; the scales and shifts stay.
-    """
-
-    image_size: tuple[Side, Side] | None = None
-    remove: tuple[str, ...] = ()
-    width: dict[str, int | float] = field(default_factory=dict)
-    multiple_of: Annotated[int, Gt(0), Le(_MAX_MULTIPLE)] = 8
-    depthwise: dict[str, Count] = field(default_factory=dict)
-    deconv: tuple[Channels, ...] | None = None
-    crelu: tuple[str, ...] = ()
-    skip: Skip | None = None
-    norm: Norm | None = None
 
 
 @dataclass(frozen=True)
@@ -116,16 +68,15 @@ def apply(spec: NetSpec, actions: Actions, where: str) -> NetSpec:
         draft = _deconv(draft, actions)
         draft = _crelu(draft, actions)
         draft = _skip(draft, actions)
+        draft = _edges(draft, actions)
         return _finish(draft, actions)
     except MobilesegError as error:
         raise MobilesegError(f"{where}: {error}") from None
 
 
 def _match(key: str, pattern: str, names: Sequence[str]) -> list[str]:
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if not found:
-        raise unknown(key, "block", pattern, names)
-    return found
+    found = matching(key, "block", [pattern], names)
+    return [name for name in names if name in found]
 
 
 def _remove(draft: _Draft, actions: Actions) -> _Draft:
@@ -210,6 +161,8 @@ def _own_channels(draft: _Draft, name: str, actions: Actions) -> int | None:
     """Return the channels that a width may change, None where there are none."""
     block = next((b for b in draft.body if b.name == name), None)
     channels: object = getattr(block, "channels", None)
+    if name == EDGES:
+        return None
     if block is None and draft.decoder and actions.deconv is None:
         channels = _stages(draft.decoder).get(name)
     return channels if isinstance(channels, int) else None
@@ -220,6 +173,8 @@ def _why_fixed(draft: _Draft, name: str, actions: Actions) -> str:
         return "gets its channels from this step's `deconv`; write them there"
     if getattr(draft.old[name], "channels", None) == "classes":
         return "gives the classes; their number is the data's"
+    if name == EDGES:
+        return "says where classes meet; one channel does"
     if name.startswith("skip") and draft.decoder:
         return f"has the channels of its decoder stage; set those of deconv{name[4:]}"
     return f"({draft.old[name].kind}) has no channels of its own; set those of its inputs"
@@ -306,6 +261,18 @@ def _skip(draft: _Draft, actions: Actions) -> _Draft:
         raise MobilesegError(f"skip.sources: {twice[0]} stands there twice; once is enough")
     changed = replace(decoder, how=actions.skip.how, sources=actions.skip.sources)
     return replace(draft, decoder=changed)
+
+
+def _edges(draft: _Draft, actions: Actions) -> _Draft:
+    if actions.edges is None:
+        return draft
+    body = [block for block in draft.body if block.name != EDGES]
+    names = [block.name for block in body]
+    if actions.edges not in names[:-1] and (draft.decoder is None or actions.edges not in names):
+        raise unknown("edges", "block before the output", actions.edges, names)
+    head = Conv(EDGES, (actions.edges,), 1, kernel=1, norm=False, activation="none")
+    body.insert(names.index(actions.edges) + 1, head)
+    return replace(draft, body=tuple(body))
 
 
 def _finish(draft: _Draft, actions: Actions) -> NetSpec:

@@ -1,7 +1,8 @@
 """A batch of uint8 pictures to a batch of net inputs, changed at random.
 
-All geometry is one affine map per picture and so one sampling of the batch; brightness,
-contrast and saturation are one 3x3 matrix per picture and so one matrix product.
+All geometry is one affine map per picture and so one sampling of the batch; brightness, contrast,
+saturation, hue and grey are one 3x3 matrix per picture and so one matrix product. What is switched
+off draws no numbers, but for the first few: with them, what came later would draw others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Generator, Tensor
 from mobileseg.train.config import IGNORE, AugmentConfig
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+_BY_MATRIX = ("brightness", "contrast", "saturation", "hue_degrees", "grey")
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _NOISY = 0.25  # normal numbers are the dearest part: draw them for a quarter of the pictures
 
@@ -78,6 +80,8 @@ def augment(
     if config.paste:
         changed, labels = _paste(changed, labels, config.paste, generator, part)
     changed = _photometric(changed.contiguous(), config, generator, part)
+    if config.cutout:
+        changed, labels = _cutout(changed, labels, config.cutout, generator, part)
     return changed.contiguous(memory_format=torch.channels_last), labels
 
 
@@ -110,7 +114,28 @@ def _affine(count: int, aspect: float, config: AugmentConfig, generator: Generat
     )
     rows = rows * window.unsqueeze(2)
     rows[:, :, 2] += centre
+    rows[:, :, :2] @= _leaning(count, aspect, config, generator)
     return rows
+
+
+def _leaning(count: int, aspect: float, config: AugmentConfig, generator: Generator) -> Tensor:
+    """Return [N, 2, 2]: what is done first, mirrored top to bottom, turned by quarters, sheared."""
+    first = torch.eye(2).repeat(count, 1, 1)
+    if config.flip_vertical:
+        upside = torch.rand(count, generator=generator) < config.flip_vertical
+        first[:, 1, 1] = torch.where(upside, -1.0, 1.0)
+    if config.quarter_turn:
+        chosen = torch.rand(count, generator=generator) < config.quarter_turn
+        quarters = torch.randint(1, 4, (count,), generator=generator) * chosen
+        turn = torch.tensor([[0.0, -aspect], [1 / aspect, 0.0]])
+        powers = torch.stack([torch.linalg.matrix_power(turn, n) for n in range(4)])
+        first = powers[quarters] @ first
+    if config.shear_degrees:
+        most = math.radians(config.shear_degrees)
+        shear = torch.eye(2).repeat(count, 1, 1)
+        shear[:, 0, 1] = aspect * torch.tan(_uniform(count, -most, most, generator))
+        first = shear @ first
+    return first
 
 
 def _grid(affine: Tensor, size: tuple[int, int]) -> Tensor:
@@ -153,7 +178,9 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator, part: P
     noisy = torch.rand(count, generator=generator) < _NOISY
     deviation = 2 * config.noise * torch.rand(count, generator=generator)
 
-    if config.brightness or config.contrast or config.saturation:
+    if any(
+        (config.brightness, config.contrast, config.saturation, config.hue_degrees, config.grey)
+    ):
         flat = torch.baddbmm(bias[own].to(x.device), matrix[own].to(x.device), x.flatten(2))
         x = flat.view_as(x).clamp_(-1, 127 / 128)
     if config.gamma:
@@ -162,7 +189,15 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator, part: P
         )  # unit ** gamma, twice as fast on a CPU; log(0) ends as 0 too
         power = gamma[own].to(x.device).view(-1, 1, 1, 1)
         x = unit.log_().mul_(power).exp_().mul_(255 / 128).sub_(1)
+    if config.light:
+        x = _light(x, config.light, generator, part)
     x = _blur(x, blurred[own].nonzero().squeeze(1), strength[own])
+    if config.sharpen:
+        sharper = torch.rand(count, generator=generator)[own] < config.sharpen
+        strength = -torch.rand(count, generator=generator)[own]
+        x = _blur(x, sharper.nonzero().squeeze(1), strength).clamp_(-1, 127 / 128)
+    if config.coarse:
+        x = _coarse(x, config.coarse, generator, part)
     if config.noise:
         x = _noise(x, noisy.nonzero().squeeze(1), deviation, generator, part)
     return x
@@ -171,12 +206,70 @@ def _photometric(x: Tensor, config: AugmentConfig, generator: Generator, part: P
 def _colour_matrix(
     count: int, config: AugmentConfig, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return [N, 3, 3] and [N, 3, 1]: saturation, then contrast about mid-grey, then brightness."""
+    """Return [N, 3, 3] and [N, 3, 1]: hue, saturation, contrast about mid-grey, brightness."""
     saturation = 1 + config.saturation * _uniform(count, -1, 1, generator).view(-1, 1, 1)
     contrast = 1 + config.contrast * _uniform(count, -1, 1, generator).view(-1, 1, 1)
     bias = 2 * config.brightness * _uniform(count, -1, 1, generator).view(-1, 1, 1)
+    if config.grey:
+        colourless = torch.rand(count, generator=generator) < config.grey
+        saturation = saturation.masked_fill(colourless.view(-1, 1, 1), 0)
     grey = torch.tensor(_GREY).expand(3, 3)
-    return contrast * (saturation * torch.eye(3) + (1 - saturation) * grey), bias.expand(-1, 3, 1)
+    matrix = contrast * (saturation * torch.eye(3) + (1 - saturation) * grey)
+    if config.hue_degrees:
+        most = math.radians(config.hue_degrees)
+        matrix = matrix @ _hue(_uniform(count, -most, most, generator).view(-1, 1, 1))
+    return matrix, bias.expand(-1, 3, 1)
+
+
+def _hue(angle: Tensor) -> Tensor:
+    """Return [N, 3, 3], turns about the grey axis, which greys do not feel (Rodrigues' formula)."""
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    return torch.cos(angle) * torch.eye(3) + torch.sin(angle) * across + (1 - torch.cos(angle)) / 3
+
+
+def _light(x: Tensor, most: float, generator: Generator, part: Part) -> Tensor:
+    """Return pictures lit from one side, a different one each: a lamp, a window."""
+    count, own = part.count, slice(part.start, part.stop)
+    angle = _uniform(count, 0, 2 * math.pi, generator)[own].to(x.device).view(-1, 1, 1, 1)
+    strength = most * torch.rand(count, generator=generator)[own].to(x.device).view(-1, 1, 1, 1)
+    across = torch.linspace(-1, 1, x.shape[3], device=x.device).view(1, 1, 1, -1)
+    down = torch.linspace(-1, 1, x.shape[2], device=x.device).view(1, 1, -1, 1)
+    side = (torch.cos(angle) * across + torch.sin(angle) * down).clamp(-1, 1)
+    return (x + 1).mul_(1 + strength * side).sub_(1).clamp_(-1, 127 / 128)
+
+
+def _coarse(x: Tensor, chance: float, generator: Generator, part: Part) -> Tensor:
+    """Return pictures some of which have lost their finest details."""
+    chosen = torch.rand(part.count, generator=generator) < chance
+    factors = _uniform(part.count, 2, 4, generator)
+    for i in chosen[part.start : part.stop].nonzero().flatten().tolist():
+        factor = float(factors[part.start + i])
+        small = [max(1, round(side / factor)) for side in x.shape[2:]]
+        few = F.interpolate(x[i : i + 1], size=small, mode="bilinear", antialias=True)
+        x[i : i + 1] = F.interpolate(few, size=x.shape[2:], mode="bilinear")
+    return x
+
+
+def _cutout(
+    x: Tensor, labels: Tensor, chance: float, generator: Generator, part: Part
+) -> tuple[Tensor, Tensor]:
+    """Return batches in which a box of some pictures is mid-grey, and ignored.
+
+    Source: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with
+    Cutout, 2017; there the class stays, for it is of the whole picture.
+    """
+    own = slice(part.start, part.stop)
+    chosen = (torch.rand(part.count, generator=generator) < chance)[own].to(x.device)
+    box = _uniform(4 * part.count, 0, 1, generator).view(part.count, 4)[own].to(x.device)
+
+    def inside(length: int, centre: Tensor, side: Tensor) -> Tensor:
+        place = (torch.arange(length, device=x.device) + 0.5) / length
+        return (place - centre.unsqueeze(1)).abs() < side.unsqueeze(1) / 4
+
+    rows = inside(x.shape[2], box[:, 0], box[:, 1]).unsqueeze(2)
+    columns = inside(x.shape[3], box[:, 2], box[:, 3]).unsqueeze(1)
+    gone = rows & columns & chosen.view(-1, 1, 1)
+    return x.masked_fill(gone.unsqueeze(1), 0.0), labels.masked_fill(gone, IGNORE)
 
 
 def _blur(x: Tensor, chosen: Tensor, strength: Tensor) -> Tensor:

@@ -78,16 +78,25 @@ class AugmentConfig(Table):
     """How far a training picture may be changed. 0 (or chance 0, range 1 to 1) switches off."""
 
     flip: Share = 0.5  # chance of a mirror image
+    flip_vertical: Share = 0.0  # chance of one upside down: of what is seen from above
+    quarter_turn: Share = 0.0  # chance of a turn by 90, 180 or 270 degrees
     scale: tuple[Zoom, Zoom] = (0.8, 1.4)  # zoom: people stand nearer and farther
     rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0  # a hand-held phone's tilt
+    shear_degrees: Annotated[float, Ge(0), Le(60)] = 0.0  # upright lines lean, either way
     translate: Share = 0.1  # of the side, either way
     crop: Annotated[float, Gt(0), Le(1)] = 1.0  # least share of each side that a window keeps
     brightness: Share = 0.15  # of the full range, either way
     contrast: Annotated[float, Ge(0), Lt(1)] = 0.2  # factor 1 - x to 1 + x about mid-grey
     saturation: Annotated[float, Ge(0), Le(1)] = 0.3  # factor 1 - x to 1 + x about grey
+    hue_degrees: Annotated[float, Ge(0), Le(180)] = 0.0  # turn of the colours about grey
+    grey: Share = 0.0  # chance of a picture without colour
     gamma: Annotated[float, Ge(0), Le(10)] = 0.3  # exponent 1/(1 + x) to 1 + x
+    light: Share = 0.0  # one side is brighter by up to this factor, the other side darker
     blur: Share = 0.15  # chance; 5x5 binomial, random strength
+    sharpen: Share = 0.0  # chance; what a blur would take is added
+    coarse: Share = 0.0  # chance that every 2 to 4 pixels a side become one: poor cameras
     noise: Share = 0.03  # largest deviation, of the full range; a quarter of the pictures
+    cutout: Share = 0.0  # chance that a box, up to half of each side, is mid-grey and ignored
     paste: Share = 0.0  # chance that what is not class 0 moves into another picture of the batch
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileseg.train.losses import Loss
+from mobileseg.train.losses import Loss, edges
 
 
 class Heads:
@@ -22,16 +22,20 @@ class Heads:
             for name in names
         ]
 
-    def loss(self, loss: Loss, labels: Tensor) -> Tensor | float:
+    def loss(self, loss: Loss, labels: Tensor, share: float = 1.0) -> Tensor | float:
         """Return the sum of the losses of what the heads said since they were last asked.
 
-        labels: [N, H, W]. Logits are resized to them, as the network's own output is.
+        labels: [N, H, W]. Logits are resized to them, as the network's own output is; those of one
+        channel say where classes meet. share: the labels' part of the batch that `loss` is of.
         """
         seen = list(self._seen)
         self._seen.clear()
         size = labels.shape[1:]
         wide = (F.interpolate(out, size=size, mode="bilinear") for out in seen)
-        return sum((loss(out, labels) for out in wide), start=0.0)
+        return sum(
+            (loss(out, labels) if out.shape[1] > 1 else share * edges(out, labels) for out in wide),
+            start=0.0,
+        )
 
     def __enter__(self) -> Heads:
         return self

@@ -65,7 +65,8 @@ def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     lr = config.lr * lr_factor(config, done, run.steps)
     set_lr(run.optimizer, lr)
     logits = _forward(run, inputs, labels)
-    loss = run.loss(logits, labels) + config.auxiliary * run.heads.loss(run.loss, labels)
+    heads = run.heads.loss(run.loss, labels, len(labels) / len(chosen))
+    loss = run.loss(logits, labels) + config.auxiliary * heads
     if run.teach:
         loss = loss + run.teach(inputs, logits)
     run.optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,8 @@ from mobileseg.graph.ir import Graph
 from mobileseg.latency.advice import flags
 from mobileseg.latency.table import Pricing, Row
 from mobileseg.nets.spec import NetSpec
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.steps import apply
 
 # A cut that saves this share of the MACs promises time; one that saves less than the other share
 # of the time has not kept the promise.

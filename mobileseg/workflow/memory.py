@@ -16,7 +16,8 @@ from mobileseg.errors import unknown
 from mobileseg.nets.module import build
 from mobileseg.nets.spec import NetSpec, read_spec
 from mobileseg.recipe import Recipe
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.steps import apply
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.memory.saved import Saved, saved_bytes
 from mobileseg.workflow.plan import plan

@@ -13,8 +13,9 @@ from mobileseg.nets.spec import NetSpec, read_spec_file
 from mobileseg.nets.zoo import zoo_net
 from mobileseg.recipe import Recipe, Step
 from mobileseg.runs import Run, ladder_folder
+from mobileseg.slim.actions import Actions
 from mobileseg.slim.prune.config import Prune
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.steps import apply
 
 
 @dataclass(frozen=True)

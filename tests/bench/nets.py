@@ -9,7 +9,8 @@ from mobileseg.nets.blocks import IMAGE, Conv, Join, Sum, Upsample
 from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import zoo_net
 from mobileseg.nets.zoo.draft import Draft, Inverted
-from mobileseg.slim.steps import Actions, Skip, apply
+from mobileseg.slim.actions import Actions, Skip
+from mobileseg.slim.steps import apply
 
 CLASSES = 2
 

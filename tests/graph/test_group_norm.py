@@ -27,8 +27,9 @@ from mobileseg.nets.zoo import zoo_net
 from mobileseg.quantize.calibrate import calibrate
 from mobileseg.quantize.convert import quantize
 from mobileseg.reading.read import read_network
+from mobileseg.slim.actions import Actions
 from mobileseg.slim.inherit import inherit
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.steps import apply
 from mobileseg.workflow.forms import FOR_FLOAT, FOR_INT8, choose
 
 SIZE = (32, 64)

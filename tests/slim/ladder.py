@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import zoo_net
-from mobileseg.slim.steps import Actions, Skip, apply
+from mobileseg.slim.actions import Actions, Skip
+from mobileseg.slim.steps import apply
 
 NARROW = {"conv5_1": 256}
 SOURCES = ("conv3_2", "conv2_2", "conv2_1")

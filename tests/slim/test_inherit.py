@@ -14,9 +14,10 @@ from mobileseg.errors import MobilesegError
 from mobileseg.nets.blocks import IMAGE, Block, Conv, Deconv, Join, Separable, Sum, Upsample
 from mobileseg.nets.module import build
 from mobileseg.nets.spec import NetSpec
+from mobileseg.slim.actions import Actions, Skip
 from mobileseg.slim.channels import NONE, channel_maps
 from mobileseg.slim.inherit import inherit
-from mobileseg.slim.steps import Actions, Skip, apply
+from mobileseg.slim.steps import apply
 from tests.slim.ladder import rung
 
 

@@ -29,7 +29,8 @@ import pytest
 from mobileseg.graph.trace import trace
 from mobileseg.nets.module import build
 from mobileseg.nets.spec import NetSpec, read_spec
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.steps import apply
 from tests.slim.ladder import STEPS, rung
 
 # rung: published parameters (M), MACs (M), and the relative difference that is left

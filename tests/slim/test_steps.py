@@ -10,8 +10,10 @@ from mobileseg.errors import MobilesegError
 from mobileseg.nets.blocks import IMAGE, Block, Conv, Deconv, Separable, Sum, Upsample
 from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import zoo_net
+from mobileseg.slim.actions import Actions, Skip
 from mobileseg.slim.decoder import split
-from mobileseg.slim.steps import Actions, Skip, apply
+from mobileseg.slim.prune.groups import groups
+from mobileseg.slim.steps import EDGES, apply
 from mobileseg.validate import parse
 from tests.slim.ladder import STEPS, rung
 
@@ -243,6 +245,27 @@ def test_actions_are_read_from_a_recipe() -> None:
 def test_recipe_mistakes(data: object, message: str) -> None:
     with pytest.raises(MobilesegError, match=message):
         parse(Actions, data, "step")
+
+
+@pytest.mark.parametrize(
+    ("name", "deeper"), [("mobilenet_deconv", "conv2_1"), ("unet_mobilenet_v2", "up4_wide")]
+)
+def test_edges_are_a_head_that_no_file_has(name: str, deeper: str) -> None:
+    base = zoo_net(name, (64, 64), 3, "x")
+    spec = apply(base, Actions(edges="conv1"), "step")
+    assert spec.heads() == (EDGES,)
+    assert (spec.params, spec.macs) == (base.params, base.macs)
+    assert spec.shapes()[EDGES] == (1, 32, 32)
+    # It goes where it is told, stays through other steps, and its one channel is no width.
+    narrow = apply(apply(spec, Actions(edges=deeper), "step"), Actions(width={"*": 0.5}), "step")
+    assert narrow.heads() == (EDGES,)
+    assert narrow[EDGES].inputs == (deeper,)
+    assert next(g for g in groups(spec) if EDGES in g.places).held
+    assert apply(spec, Actions(remove=(EDGES,)), "step") == base
+    with pytest.raises(MobilesegError, match=r"edges: no block before the output"):
+        apply(base, Actions(edges="nothing"), "step")
+    with pytest.raises(MobilesegError, match=r"width: edges says where classes meet"):
+        apply(spec, Actions(width={EDGES: 4}), "step")
 
 
 NAMES = [block.name for block in zoo_net("mobilenet_deconv", (32, 32), 3, "x").blocks] + ["conv*"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -34,7 +35,28 @@ LIGHT = {
     "gamma": replace(OFF, gamma=0.5),
     "blur": replace(OFF, blur=1.0),
     "noise": replace(OFF, noise=0.5),
+    "hue": replace(OFF, hue_degrees=90.0),
+    "grey": replace(OFF, grey=1.0),
+    "light": replace(OFF, light=0.5),
+    "sharpen": replace(OFF, sharpen=1.0),
+    "coarse": replace(OFF, coarse=1.0),
 }
+# Everything at once, and strongly.
+ALL = AugmentConfig(
+    flip_vertical=0.5,
+    quarter_turn=0.5,
+    shear_degrees=20.0,
+    crop=0.5,
+    rotate_degrees=90.0,
+    hue_degrees=60.0,
+    grey=0.3,
+    light=0.5,
+    blur=0.5,
+    sharpen=0.5,
+    coarse=0.5,
+    cutout=0.5,
+    paste=0.7,
+)
 
 
 def batch(count: int = 3, height: int = 22, width: int = 18) -> tuple[Tensor, Tensor]:
@@ -72,6 +94,41 @@ def test_mirror() -> None:
     x, y = run(replace(OFF, flip=1.0))
     torch.testing.assert_close(x, normalise(images).flip(3), atol=1e-4, rtol=0)
     assert torch.equal(y, masks.flip(2).long())
+
+
+def test_upside_down() -> None:
+    images, masks = batch()
+    x, y = run(replace(OFF, flip_vertical=1.0))
+    torch.testing.assert_close(x, normalise(images).flip(2), atol=1e-4, rtol=0)
+    assert torch.equal(y, masks.flip(1).long())
+
+
+def test_quarter_turns_of_squares_are_exact() -> None:
+    images, masks = batch(16, 20, 20)
+    _, y = augment(
+        images, masks, (20, 20), replace(OFF, quarter_turn=1.0), Generator().manual_seed(5)
+    )
+    turns = [
+        next(n for n in (1, 2, 3) if torch.equal(mine, mask.long().rot90(n)))
+        for mine, mask in zip(y, masks, strict=True)
+    ]
+    assert set(turns) == {1, 2, 3}
+
+
+def test_sheared_uprights_lean() -> None:
+    masks = torch.zeros((8, 40, 60), dtype=torch.uint8)
+    masks[:, :, 30] = 1
+    images = torch.zeros((8, 40, 60, 3), dtype=torch.uint8)
+    _, y = augment(
+        images, masks, (40, 60), replace(OFF, shear_degrees=30.0), Generator().manual_seed(5)
+    )
+    for mine in y:
+        rows, columns = torch.nonzero(mine == 1, as_tuple=True)
+        slope = float((columns[-1] - columns[0]) / (rows[-1] - rows[0]))
+        assert abs(slope) < math.tan(math.radians(31))
+        # Every row moves along by the same, to the pixel.
+        assert (columns - (columns[0] + slope * (rows - rows[0]))).abs().max() <= 1.5
+    assert len({tuple(mine.flatten().tolist()) for mine in y}) > 4
 
 
 def test_another_size_is_a_plain_resize() -> None:
@@ -152,19 +209,44 @@ def test_pasted_fronts_stand_before_the_next_picture() -> None:
         torch.testing.assert_close(x[sure], source[sure])
 
 
-def test_saturation_keeps_grey_and_brightness() -> None:
+def test_a_cut_out_box_is_grey_and_ignored() -> None:
+    images, masks = batch(16)
+    x, y = augment(images, masks, (22, 18), replace(OFF, cutout=1.0), Generator().manual_seed(2))
+    gone = y == IGNORE
+    shares = gone.flatten(1).float().mean(1)
+    assert 0 < shares.max() <= 0.3
+    assert torch.equal(y[~gone], masks.long()[~gone])
+    kept = ~gone.unsqueeze(1).expand_as(x)
+    assert torch.equal(x[kept], normalise(images)[kept])
+    assert (x[~kept] == 0).all()
+
+
+def test_grey_has_no_colour() -> None:
+    x, _ = run(replace(OFF, grey=1.0))
+    torch.testing.assert_close(x[:, :1].expand_as(x), x, atol=1e-5, rtol=0)
+
+
+def test_light_comes_from_one_side() -> None:
+    images = torch.full((12, 20, 20, 3), 128, dtype=torch.uint8)
+    masks = torch.zeros((12, 20, 20), dtype=torch.uint8)
+    x, _ = augment(images, masks, (20, 20), replace(OFF, light=0.5), Generator().manual_seed(2))
+    # One side gains what the other loses.
+    torch.testing.assert_close(x, -x.flip((2, 3)), atol=1e-5, rtol=0)
+    assert 0.2 < x.amax() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(("key", "most"), [("saturation", 1.0), ("hue_degrees", 90.0)])
+def test_colour_leaves_grey_alone(key: str, most: float) -> None:
     images, masks = batch()
     images[:] = images[..., :1]
-    x, _ = augment(
-        images, masks, (22, 18), replace(OFF, saturation=1.0), Generator().manual_seed(2)
-    )
+    x, _ = augment(images, masks, (22, 18), replace(OFF, **{key: most}), Generator().manual_seed(2))
     torch.testing.assert_close(x, normalise(images), atol=1e-5, rtol=0)
 
 
 @given(seed=st.integers(0, 2**31), height=st.integers(3, 30), width=st.integers(3, 30))
 @settings(max_examples=25, deadline=None)
 def test_any_draw_is_valid_and_repeats(seed: int, height: int, width: int) -> None:
-    config = AugmentConfig(crop=0.5, rotate_degrees=90.0, blur=0.5)
+    config = ALL
     images, masks = batch()
     x, y = augment(images, masks, (height, width), config, Generator().manual_seed(seed))
     assert x.shape == (3, 3, height, width)
@@ -178,10 +260,9 @@ def test_any_draw_is_valid_and_repeats(seed: int, height: int, width: int) -> No
     assert torch.equal(y, again[1])
 
 
-@pytest.mark.parametrize("paste", [0.0, 0.7])
-def test_parts_of_a_batch_are_the_batch(paste: float) -> None:
+@pytest.mark.parametrize("config", [AugmentConfig(blur=0.5), ALL], ids=["usual", "all"])
+def test_parts_of_a_batch_are_the_batch(config: AugmentConfig) -> None:
     images, masks = batch(count=7)
-    config = AugmentConfig(paste=paste, blur=0.5)
     inputs, labels = augment(images, masks, (20, 16), config, Generator().manual_seed(3))
     for start, stop in ((0, 3), (3, 4), (4, 7), (0, 7)):
         part = Part(start, stop, 7)

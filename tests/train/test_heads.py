@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mobileseg.train.config import LossConfig
 from mobileseg.train.heads import Heads
-from mobileseg.train.losses import make_loss
+from mobileseg.train.losses import edges, make_loss
 
 
 class TwoHeads(nn.Module):
@@ -48,3 +48,13 @@ def test_no_heads_no_loss() -> None:
     with Heads(net, []) as heads:
         net(torch.rand(1, 3, 4, 4))
         assert heads.loss(make_loss(LossConfig(dice=1.0), None, 0.0), torch.zeros(1, 4, 4)) == 0
+
+
+def test_a_head_of_one_channel_says_where_classes_meet() -> None:
+    net, x = TwoHeads(), torch.rand(2, 3, 8, 6)
+    net.coarse = nn.Conv2d(4, 1, 1)
+    labels = torch.randint(0, 2, (2, 8, 6))
+    with Heads(net, ["coarse"]) as heads:
+        net(x)
+        total = heads.loss(make_loss(LossConfig(dice=1.0)), labels, 0.5)
+        torch.testing.assert_close(total, 0.5 * edges(net.coarse(net.body(x)), labels))

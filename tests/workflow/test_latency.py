@@ -13,7 +13,8 @@ from mobileseg.graph.ir import Graph, Node, Tensor, assemble
 from mobileseg.latency.price import price
 from mobileseg.reading.saved import save_graph
 from mobileseg.recipe import read_recipe
-from mobileseg.slim.steps import Actions, apply
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.steps import apply
 from mobileseg.workflow.advise import saves_no_time
 from mobileseg.workflow.device import device, transfer_device
 from mobileseg.workflow.forms import Forms

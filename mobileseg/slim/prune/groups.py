@@ -121,6 +121,8 @@ def _held(spec: NetSpec, units: Mapping[str, Index], keep: set[str]) -> dict[int
             held.setdefault(unit, why)
 
     hold(IMAGE, "is added to the picture")
+    for name in spec.heads():
+        hold(name, "is an auxiliary head")
     for block in spec.blocks:
         if getattr(block, "channels", None) == "classes":
             hold(block.name, "gives the classes")
