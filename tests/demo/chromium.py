@@ -24,6 +24,9 @@ from typing import Any
 from tests.browser.chromium import BROWSERS
 
 PATIENCE_S = 120
+# Narrower screens are phones.
+_PHONE = 600
+_KEYS = {"Tab": 9, "Enter": 13}
 _FLAGS = (
     # Containers allow no sandbox; the page is our own.
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -40,7 +43,10 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 class Page:
-    """One page: steps of a person, and what is to be seen. `complaints`: of its console."""
+    """One page: steps of a person, and what is to be seen.
+
+    `complaints`: of its console. `requests`: the addresses it asked for.
+    """
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write = read, write
@@ -48,16 +54,17 @@ class Page:
         self._number = 0
         self._session = ""
         self.complaints: list[str] = []
+        self.requests: list[str] = []
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         found = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = found["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "DOM"):
+        for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
             self._call(f"{domain}.enable")
 
     def open(self, url: str) -> None:
         """Go to an address."""
         self._call("Page.navigate", url=url)
-        self.wait("location.protocol.startsWith('http') && document.readyState === 'complete'")
+        self.wait("location.protocol !== 'about:' && document.readyState === 'complete'")
 
     def ask(self, code: str) -> Any:
         """Return what an expression of the page's JavaScript is, awaited, as JSON has it."""
@@ -101,20 +108,30 @@ class Page:
         files = [str(path) for path in paths]
         self._call("DOM.setFileInputFiles", nodeId=node, files=files)
 
-    def look(self, path: Path, width: int, height: int, dark: bool = False) -> None:
-        """Write a picture of the whole page as it is on a screen of so many pixels."""
-        phone = width < 600
+    def press(self, key: str) -> None:
+        """Press a key, as Tab or Enter, and let it go."""
+        said: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self._call("Input.dispatchKeyEvent", type="keyDown", **said, **text)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **said)
+
+    def show(self, width: int, height: int, dark: bool = False, medium: str = "") -> None:
+        """Be a screen of so many pixels, a phone's where it is narrow; medium: print, for paper."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=phone,
+            mobile=width < _PHONE,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Emulation.setEmulatedMedia", media=medium, features=[scheme])
+
+    def look(self, path: Path, width: int, height: int, dark: bool = False) -> None:
+        """Write a picture of the whole page as it is on a screen of so many pixels."""
+        self.show(width, height, dark)
         time.sleep(0.3)
-        shot = self._call("Page.captureScreenshot", captureBeyondViewport=phone)
+        shot = self._call("Page.captureScreenshot", captureBeyondViewport=width < _PHONE)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def _call(self, method: str, **given: Any) -> dict[str, Any]:
@@ -136,6 +153,8 @@ class Page:
             self.complaints.append(str(said["params"]["exceptionDetails"]))
         elif said.get("method") == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
             self.complaints.append(str(said["params"]["entry"]))
+        elif said.get("method") == "Network.requestWillBeSent":
+            self.requests.append(said["params"]["request"]["url"])
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
