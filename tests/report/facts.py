@@ -98,7 +98,9 @@ def looked(label: str) -> dict[str, Any]:
 
 def hostile_facts() -> dict[str, Any]:
     """Return facts of three steps: a counted one, a hostile one and one of a long name."""
+    broken = {"epoch": 5, "loss": float("nan"), "val_miou_percent": None, "lr": HOSTILE}
     history = [{"epoch": n, "loss": 1 / n, "val_miou_percent": 70.0 + n} for n in range(1, 5)]
+    history.append(broken)
     return {
         "title": HOSTILE,
         "made": "2026-01-01 00:00 UTC",
@@ -108,6 +110,7 @@ def hostile_facts() -> dict[str, Any]:
             {
                 "label": LONG,
                 "precision": "int8",
+                "here": True,
                 "median_ms": 1.2,
                 "p90_ms": 1.4,
                 "runtime": HOSTILE,

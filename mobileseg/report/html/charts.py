@@ -13,7 +13,7 @@ from mobileseg.report.html.curves import Curve, curves_chart
 from mobileseg.report.html.roofline import roofline_chart
 from mobileseg.report.html.scatter import KINDS, Point, accuracy_chart
 from mobileseg.report.html.svg import SERIES
-from mobileseg.report.html.tables import SIZES, device_names, estimate
+from mobileseg.report.html.tables import SIZES, device_names, estimate, is_figure
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _measured_front(rows: Sequence[Facts], measured: Sequence[Facts]) -> list[Ch
     points = []
     for each in measured:
         score = None
-        if each["precision"] in KINDS and each["label"] in by_label:
+        if each["here"] and each["precision"] in KINDS and each["label"] in by_label:
             kind = KINDS.index(each["precision"])
             score = by_label[each["label"]].get(_SCORES[kind])
         if score is not None:
@@ -175,6 +175,6 @@ def _curve(history: Facts, key: str) -> Curve:
     points = [
         (float(record["epoch"]), float(record[key]))
         for record in history["history"]
-        if isinstance(record.get("epoch"), int | float) and isinstance(record.get(key), int | float)
+        if is_figure(record.get("epoch")) and is_figure(record.get(key))
     ]
     return Curve(history["label"], tuple(points))

@@ -36,7 +36,9 @@ def roofline_chart(rows: Sequence[Facts], roof: Facts, kinds: Sequence[str], tit
         knee = min(max(peak / slope, low), x_ends[1])
         drawing.polyline(style, [(x(low), y(low * slope)), (x(knee), y(knee * slope))])
         words = f"{name} {slope:.3g} GB/s"
-        names.append((x(low) + 6, min(y(low * slope), y.start - 6), words))
+        # Halfway up, where few layers are.
+        middle = sqrt(low * knee)
+        names.append((x(middle) + 6, y(middle * slope) + 4, words))
     start = min(max(peak / max(slopes), x_ends[0]), x_ends[1])
     drawing.polyline("roof", [(x(start), y(peak)), (x.end, y(peak))])
     drawing.text(x.end, y(peak) - 5, f"{peak:.3g} GMAC/s", "small end")

@@ -57,17 +57,3 @@ function sort(head) {
 for (const each of document.querySelectorAll('.sort')) {
   each.addEventListener('click', () => sort(each.closest('th')));
 }
-
-// On paper nothing can be opened.
-let opened = [];
-addEventListener('beforeprint', () => {
-  opened = [...document.querySelectorAll('details:not([open])')];
-  for (const each of opened) {
-    each.open = true;
-  }
-});
-addEventListener('afterprint', () => {
-  for (const each of opened) {
-    each.open = false;
-  }
-});

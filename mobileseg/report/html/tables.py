@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from mobileseg.report.cells import Facts, number, signed, size
@@ -137,7 +138,7 @@ def files_table(files: Sequence[Facts]) -> HtmlTable:
                 Cell(each["label"]),
                 _size(each["bytes"]),
                 _size(each["gzip"]),
-                NONE if operators is None else Cell(str(operators), operators),
+                Cell(str(operators), operators) if is_figure(operators) else NONE,
                 Cell(str(check.get("runtime", "-"))),
                 Cell(_exact(check)),
             ]
@@ -146,12 +147,12 @@ def files_table(files: Sequence[Facts]) -> HtmlTable:
 
 
 def _exact(check: Facts) -> str:
-    if check.get("relative_error") is not None:
+    if is_figure(check.get("relative_error")):
         return f"{check['relative_error']:.1e} relative"
-    if check.get("max_steps") is None:
+    share = check.get("share_within_one_step")
+    if not is_figure(share):
         return "-"
-    share = 100 * check.get("share_within_one_step", 0.0)
-    return f"{share:.3f} % within 1 step, at most {check['max_steps']}"
+    return f"{100 * share:.3f} % within 1 step, at most {check.get('max_steps')}"
 
 
 def scores_table(row: Facts) -> HtmlTable | None:
@@ -204,7 +205,7 @@ def operators_table(priced: Facts) -> HtmlTable:
 
 def measured_table(measured: Sequence[Facts]) -> HtmlTable:
     """Return the times that were measured."""
-    columns = ("step", "precision", "median, ms", "p90, ms", "threads", "runtime")
+    columns = ("step", "file", "median, ms", "p90, ms", "threads", "runtime")
     table = HtmlTable("Measured times", columns)
     for each in measured:
         table.rows.append(
@@ -212,8 +213,8 @@ def measured_table(measured: Sequence[Facts]) -> HtmlTable:
                 Cell(each["label"]),
                 Cell(each["precision"]),
                 *(_number(each[key]) for key in ("median_ms", "p90_ms")),
-                Cell(str(each["threads"]), each["threads"]),
-                Cell(str(each["runtime"])),
+                NONE if each["threads"] is None else Cell(str(each["threads"]), each["threads"]),
+                Cell(each["runtime"]),
             ]
         )
     return table
@@ -227,11 +228,17 @@ def training_table(history: Facts) -> HtmlTable:
     forms = ("{:.4f}", "{:.2f}", "{:.2f}", "{:.2e}", "{:.1f}")
     for record in history["history"]:
         cells = [
-            NONE if record.get(key) is None else Cell(form.format(record[key]), record[key])
+            Cell(form.format(record[key]), record[key]) if is_figure(record.get(key)) else NONE
             for key, form in zip(keys, forms, strict=True)
         ]
-        table.rows.append([Cell(str(record.get("epoch", "-")), record.get("epoch")), *cells])
+        epoch = record.get("epoch")
+        table.rows.append([Cell(str(epoch), epoch) if is_figure(epoch) else NONE, *cells])
     return table
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a log says a number: a broken training says NaN or nothing."""
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def _number(value: float | None) -> Cell:

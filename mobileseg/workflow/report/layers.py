@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mobileseg.demo.measurement import BrowserMeasurement, read_measurements
 from mobileseg.errors import MobilesegError
 from mobileseg.files import read_json
 from mobileseg.latency.price import price
@@ -48,8 +49,11 @@ def _priced(run: Run) -> dict[str, Any]:
 
 
 def measured(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
-    """Return the times that `mobileseg latency RUN --measure` left in the runs' folders."""
-    found = []
+    """Return the times that `mobileseg latency RUN --measure` and `demo` left in the runs' folders.
+
+    `here`: whether the whole network was timed in its own runtime, not in a browser.
+    """
+    found: list[dict[str, Any]] = []
     for each in runs:
         for precision in ("float32", "float16", "int8"):
             path = each.run.latency_folder / f"{precision}.json"
@@ -59,8 +63,22 @@ def measured(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
             times = said.get("measured") if isinstance(said, dict) else None
             if times is not None:
                 row = gathered.attempt("layers", each.label, _times, times)
-                found += [row | {"label": each.label, "precision": precision}] if row else []
+                more = {"label": each.label, "precision": precision, "here": True}
+                found += [row | more] if row else []
+        browsers = gathered.attempt("layers", each.label, read_measurements, each.run.browser_path)
+        found += [_in_browser(one) | {"label": each.label} for one in browsers or ()]
     return found
+
+
+def _in_browser(one: BrowserMeasurement) -> dict[str, Any]:
+    return {
+        "precision": one.file,
+        "here": False,
+        "median_ms": one.median_ms,
+        "p90_ms": one.p90_ms,
+        "threads": one.threads,
+        "runtime": f"{one.runtime} ({one.backend}) in {one.browser} on {one.device}",
+    }
 
 
 def _times(said: Any) -> dict[str, Any]:
