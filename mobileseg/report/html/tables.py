@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 from mobileseg.report.cells import Facts, number, signed, size
 
@@ -236,7 +236,7 @@ def training_table(history: Facts) -> HtmlTable:
     return table
 
 
-def is_figure(value: Any) -> bool:
+def is_figure(value: Any) -> TypeGuard[float]:
     """Whether a log says a number: a broken training says NaN or nothing."""
     return isinstance(value, int | float) and isfinite(value)
 
