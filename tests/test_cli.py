@@ -24,6 +24,8 @@ VERBS = [
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],
+    ["data", "check"],
+    ["data", "preview"],
     ["demo"],
     ["report"],
     ["nets"],

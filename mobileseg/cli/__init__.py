@@ -11,6 +11,7 @@ import typer
 from mobileseg import __version__
 from mobileseg.cli import (
     check,
+    data,
     demo,
     devices,
     latency,
@@ -40,6 +41,7 @@ app.add_typer(qat.app)
 app.add_typer(profile.app)
 app.add_typer(demo.app)
 app.add_typer(latency.app, name="latency")
+app.add_typer(data.app, name="data")
 app.add_typer(devices.app, name="devices")
 app.add_typer(nets.app, name="nets")
 app.add_typer(recipes.app, name="recipes")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 U8: TypeAlias = NDArray[np.uint8]
 
@@ -20,6 +20,8 @@ HOTTEST = 0.2
 # From nothing to all of it; lightness grows throughout, so that grey prints read the same.
 _HEAT = np.array([(13, 8, 40), (90, 20, 110), (190, 55, 85), (245, 130, 30), (252, 245, 160)])
 _QUALITY = 72
+# Pixels of a line of text.
+_LINE = 20
 
 
 def palette(classes: int) -> U8:
@@ -56,6 +58,13 @@ def heated(heat: NDArray[np.float32], over: U8 | None = None, hottest: float = H
         colours = grey * (1 - share[..., None]) + colours * share[..., None]
     painted: U8 = colours.round().astype(np.uint8)
     return painted
+
+
+def captioned(image: U8, text: str) -> U8:
+    """Return the picture [H, W, 3] below a line of text."""
+    strip = Image.new("RGB", (image.shape[1], _LINE), "white")
+    ImageDraw.Draw(strip).text((4, 2), text, fill="black", font=ImageFont.load_default(_LINE - 6))
+    return np.concatenate([np.asarray(strip), image])
 
 
 def embedded(image: U8) -> str:

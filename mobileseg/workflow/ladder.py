@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mobileseg import __version__
 from mobileseg.errors import GateError, MobilesegError, unknown
@@ -19,6 +19,7 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_runs, ladder_folder
 from mobileseg.slim.inherit import inherit
 from mobileseg.train.pairs import Split, pairs, split_note
+from mobileseg.workflow.data import warn_of_leaks
 from mobileseg.workflow.export import Exported, export_net
 from mobileseg.workflow.facts import facts
 from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
@@ -32,9 +33,6 @@ from mobileseg.workflow.prune import prune
 from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
 from mobileseg.workflow.rung import SlimOptions, TestPictures, train_rung
 from mobileseg.workflow.structure import keep_graphs
-
-if TYPE_CHECKING:
-    pass
 
 Say = Callable[[str], None]
 
@@ -67,6 +65,7 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     rows = facts(rungs, (_empty(rung) for rung in rungs), recipe.devices)
     test = TestPictures(recipe)
     say(split_note(recipe.data))
+    warn_of_leaks(recipe.data, say)
     data_key = _data_key(recipe)
     exported: list[Exported] = []
     broken = ""

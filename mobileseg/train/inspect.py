@@ -1,0 +1,187 @@
+"""What is wrong with a data set: bad pairs, pictures that are there twice or in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileseg.errors import MobilesegError
+from mobileseg.train.config import IGNORE, DataConfig
+from mobileseg.train.data import Progress
+from mobileseg.train.pairs import Pair, Split
+from mobileseg.train.pictures import U8, read_image, read_mask, resize_image
+
+Kind: TypeAlias = Literal["unreadable", "mismatched", "out of range", "constant", "twice", "leak"]
+SERIOUS: frozenset[Kind] = frozenset({"unreadable", "mismatched", "out of range", "leak"})
+"""What no training should begin with; the rest is worth a look."""
+
+# Pictures are compared as thumbnails of so many pixels a side; so far apart, as the root of the
+# mean square in grey levels, two are the same picture saved twice.
+_SIDE, _SAME = 16, 3.0
+_BLOCK = 1024  # pictures compared with all others at once
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong. `words` names the file, what is wrong and what to do."""
+
+    kind: Kind
+    split: Split
+    file: str
+    words: str
+
+    @property
+    def serious(self) -> bool:
+        """Whether no training should begin with it."""
+        return self.kind in SERIOUS
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What all the splits hold. pixels: per split [classes] counted, and the number of pairs."""
+
+    findings: tuple[Finding, ...]
+    pairs: Mapping[Split, int]
+    pixels: Mapping[Split, npt.NDArray[np.int64]]
+    ignored: Mapping[Split, int]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    split: Split
+    pair: Pair
+    digest: str
+    thumbnail: U8
+    constant: bool
+
+
+def inspect(
+    config: DataConfig,
+    splits: Mapping[Split, Sequence[Pair]],
+    progress: Progress | None = None,
+) -> Inspection:
+    """Return what is wrong with the pairs of the splits, every file opened once."""
+    findings: list[Finding] = []
+    seen: list[_Seen] = []
+    pixels = {split: np.zeros(256, np.int64) for split in splits}
+    every = [(split, pair) for split, chosen in splits.items() for pair in chosen]
+    for number, (split, pair) in enumerate(every, 1):
+        image, mask = _opened(pair, config, split, findings)
+        if image is not None:
+            seen.append(_look(split, pair, image))
+            if seen[-1].constant:
+                words = f"{pair.image}: has one colour everywhere; take the pair out"
+                findings.append(Finding("constant", split, str(pair.image), words))
+        if mask is not None:
+            counts = np.bincount(mask.ravel(), minlength=256)
+            pixels[split] += counts
+            findings += _one_class(split, pair, counts, config)
+        if progress:
+            progress(number, len(every))
+    findings += _twice([each for each in seen if not each.constant])
+    return Inspection(
+        tuple(findings),
+        {split: len(chosen) for split, chosen in splits.items()},
+        {split: counts[: len(config.classes)] for split, counts in pixels.items()},
+        {split: int(counts[IGNORE]) for split, counts in pixels.items()},
+    )
+
+
+def shared(splits: Mapping[Split, Sequence[Pair]]) -> list[Finding]:
+    """Return the pictures that are in two splits, file for file: quick, no picture is decoded."""
+    where: dict[str, tuple[Split, Pair]] = {}
+    findings = []
+    for split, chosen in splits.items():
+        for pair in chosen:
+            digest = hashlib.sha256(pair.image.read_bytes()).hexdigest()
+            first = where.setdefault(digest, (split, pair))
+            if first[0] != split:
+                findings.append(_same(first, (split, pair), "is"))
+    return findings
+
+
+def _opened(
+    pair: Pair, config: DataConfig, split: Split, findings: list[Finding]
+) -> tuple[U8 | None, U8 | None]:
+    """Return image and mask as far as they can be read; what cannot is noted."""
+    image = mask = None
+    try:
+        image = read_image(pair.image)
+    except MobilesegError as error:
+        findings.append(Finding("unreadable", split, str(pair.image), str(error)))
+    try:
+        mask = read_mask(pair.mask, config)
+    except MobilesegError as error:
+        # Decoded well: then it is its numbers or colours that are wrong.
+        kind: Kind = "out of range" if _decodes(pair) else "unreadable"
+        findings.append(Finding(kind, split, str(pair.mask), str(error)))
+    if image is not None and mask is not None and image.shape[:2] != mask.shape:
+        sizes = "x".join(map(str, mask.shape[::-1])), "x".join(map(str, image.shape[1::-1]))
+        words = f"{pair.mask}: is {sizes[0]}, its image {pair.image.name} {sizes[1]}; save it anew"
+        findings.append(Finding("mismatched", split, str(pair.mask), words))
+    return image, mask
+
+
+def _decodes(pair: Pair) -> bool:
+    try:
+        read_image(pair.mask)
+    except MobilesegError:
+        return False
+    return True
+
+
+def _look(split: Split, pair: Pair, image: U8) -> _Seen:
+    digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()
+    thumbnail = resize_image(image, (_SIDE, _SIDE))
+    constant = bool((image == image[0, 0]).all())
+    return _Seen(split, pair, digest, thumbnail, constant)
+
+
+def _one_class(
+    split: Split, pair: Pair, counts: npt.NDArray[np.int64], config: DataConfig
+) -> list[Finding]:
+    present = np.flatnonzero(counts)
+    if len(present) > 1:
+        return []
+    only = int(present[0])
+    said = "is ignored" if only == IGNORE else f"is {config.classes[only]!r}"
+    words = f"{pair.mask}: all of it {said}; right if the picture shows nothing else"
+    return [Finding("constant", split, str(pair.mask), words)]
+
+
+def _twice(seen: Sequence[_Seen]) -> list[Finding]:
+    if not seen:
+        return []
+    findings = []
+    for a, b in _alike(seen):
+        word = "is" if seen[a].digest == seen[b].digest else "looks like"
+        findings.append(_same((seen[a].split, seen[a].pair), (seen[b].split, seen[b].pair), word))
+    return findings
+
+
+def _alike(seen: Sequence[_Seen]) -> Iterator[tuple[int, int]]:
+    """Yield the first picture that each one repeats, and that one."""
+    small = np.stack([each.thumbnail.ravel() for each in seen]).astype(np.float32)
+    squares = (small**2).sum(1)
+    limit = _SAME**2 * small.shape[1]
+    for start in range(0, len(seen), _BLOCK):
+        block = small[start : start + _BLOCK]
+        apart = squares[start : start + _BLOCK, None] + squares - 2 * block @ small.T
+        for row, column in zip(*np.nonzero(apart < limit), strict=True):
+            later = start + int(row)
+            if column < later and column == np.flatnonzero(apart[row] < limit)[0]:
+                yield int(column), later
+
+
+def _same(first: tuple[Split, Pair], second: tuple[Split, Pair], word: str) -> Finding:
+    (split, pair), (other, again) = first, second
+    if split == other:
+        words = f"{again.image}: {word} {pair.image.name}, in {split} too; keep one"
+        return Finding("twice", other, str(again.image), words)
+    words = f"{again.image}: {word} {pair.image.name} of {split}; keep it in one of the splits"
+    return Finding("leak", other, str(again.image), words)
