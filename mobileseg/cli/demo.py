@@ -44,8 +44,7 @@ def demo(
 ) -> None:
     """Serve a page that runs the exported files on the camera or on pictures, in the browser.
 
-    The page can send what it measured: it is kept in the run's latency/browser.json, and shown at
-    the end.
+    What the page measures and sends is kept in the run's latency/browser.json.
 
     Example: mobileseg demo --setup
 

@@ -168,9 +168,9 @@ class BrowserFile:
 
 
 def browser_files(run: Run, say: Say = lambda _: None) -> list[BrowserFile]:
-    """Return the run's .tflite files that LiteRT.js takes, int8 first; others are named.
+    """Return the run's .tflite files that LiteRT.js takes, the plain int8 one first.
 
-    Raises MobilesegError where there is none.
+    Others are said. Raises MobilesegError where none is left.
     """
     found = []
     for path in sorted(run.export_folder.glob("*.tflite")):
@@ -184,7 +184,8 @@ def browser_files(run: Run, say: Say = lambda _: None) -> list[BrowserFile]:
             f"{run.name}: has no .tflite file that a browser takes; mobileseg export {run.name} "
             "--int8 writes one"
         )
-    return sorted(found, key=lambda file: (file.image.type != "uint8", file.name))
+    # The shortest name is the plain export; what else it was asked for makes it longer.
+    return sorted(found, key=lambda file: (file.image.type != "uint8", len(file.name), file.name))
 
 
 def _browser_file(path: Path, classes: int) -> tuple[BrowserFile | None, str]:

@@ -9,6 +9,8 @@ const stage = at('stage').getContext('2d');
 const LARGEST = 1280;
 const STILL_FRAMES = 20;
 const STILL_MS = 500;
+// Numbers that change with every frame cannot be read.
+const TOLD_MS = 250;
 const CAMERA = {width: {ideal: 640}, height: {ideal: 480}};
 const NO_CAMERA = {
   NotAllowedError: 'The camera was refused. Allow it in the browser’s settings for this page, or use pictures.',
@@ -27,8 +29,9 @@ export const state = {
   stream: null,
   facing: 'user',
   backdrop: null,
-  network_times: new Times(),
-  frame_times: new Times(),
+  told: 0,
+  networkTimes: new Times(),
+  frameTimes: new Times(),
 };
 
 // One thing at a time: a runtime is not changed under an inference.
@@ -57,10 +60,10 @@ function show(source, width, height) {
 }
 
 function showTimes() {
-  at('median').textContent = state.network_times.words(0.5);
-  at('p90').textContent = state.network_times.words(0.9);
-  at('frame').textContent = state.frame_times.words(0.5);
-  at('frame90').textContent = state.frame_times.words(0.9);
+  at('median').textContent = state.networkTimes.words(0.5);
+  at('p90').textContent = state.networkTimes.words(0.9);
+  at('frame').textContent = state.frameTimes.words(0.5);
+  at('frame90').textContent = state.frameTimes.words(0.9);
 }
 
 function showClasses() {
@@ -75,8 +78,8 @@ function showClasses() {
 }
 
 function forgetTimes() {
-  state.network_times = new Times();
-  state.frame_times = new Times();
+  state.networkTimes = new Times();
+  state.frameTimes = new Times();
 }
 
 // Scales, runs the network and shows the result; keeps pixels, mask and times.
@@ -86,8 +89,8 @@ async function frame(pixels, source, width, height) {
   const {values, ms} = await state.network.run(state.pixels);
   state.mask = state.network.read(values);
   show(source, width, height);
-  state.network_times.add(ms);
-  state.frame_times.add(performance.now() - start);
+  state.networkTimes.add(ms);
+  state.frameTimes.add(performance.now() - start);
 }
 
 async function showPicture() {
@@ -102,7 +105,7 @@ async function showPicture() {
   const end = performance.now() + STILL_MS;
   do {
     await once();
-  } while (state.frame_times.values.length < STILL_FRAMES && performance.now() < end);
+  } while (state.frameTimes.values.length < STILL_FRAMES && performance.now() < end);
   showTimes();
   showClasses();
   const found = state.mask.classes.some((each) => each > 0);
@@ -135,6 +138,11 @@ function addPicture(name, url, blob) {
   const image = document.createElement('img');
   image.src = url;
   image.alt = name;
+  // Endings promise much; what cannot be seen is not offered.
+  image.addEventListener('error', () => {
+    button.remove();
+    say(`${name} is no picture that this browser reads`, true);
+  });
   button.append(image);
   button.addEventListener('click', () => choosePicture(button, name, blob));
   return button;
@@ -146,14 +154,8 @@ function choosePicture(button, name, blob) {
     for (const each of at('strip').children) {
       each.setAttribute('aria-pressed', String(each === button));
     }
-    let bitmap;
-    try {
-      bitmap = await decoded(await blob());
-    } catch {
-      say(`${name} is no picture that this browser reads`, true);
-      return;
-    }
-    state.picture = {name, bitmap};
+    state.picture = {name, bitmap: await decoded(await blob())};
+    at('stage').classList.remove('mirrored');
     await showPicture();
   });
 }
@@ -193,12 +195,17 @@ function stopCamera() {
   if (!state.stream) {
     return;
   }
+  const video = at('video');
+  if (video.videoWidth) {
+    const kept = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+    kept.getContext('2d').drawImage(video, 0, 0);
+    state.picture = {name: 'The camera’s last picture', bitmap: kept.transferToImageBitmap()};
+  }
   state.stream.getTracks().forEach((track) => track.stop());
   state.stream = null;
   at('camera').setAttribute('aria-pressed', 'false');
   at('camera').textContent = 'Camera';
   at('turn').hidden = true;
-  at('stage').classList.remove('mirrored');
 }
 
 // Shows one frame after the other, as long as this stream is the one that runs.
@@ -210,8 +217,11 @@ function nextFrame(stream) {
     const video = at('video');
     if (video.readyState >= 2 && state.network) {
       await frame(() => state.network.pixelsOfFrame(video), video, video.videoWidth, video.videoHeight);
-      showTimes();
-      showClasses();
+      if (performance.now() - state.told > TOLD_MS) {
+        state.told = performance.now();
+        showTimes();
+        showClasses();
+      }
     }
     nextFrame(stream);
   }));
@@ -236,7 +246,7 @@ async function loadNetwork() {
   showAbout(file);
   if (state.picture) {
     await showPicture();
-  } else if (state.stream) {
+  } else {
     say(name);
   }
 }
@@ -250,6 +260,7 @@ function showAbout(file) {
     Takes: `${file.input}, ${height} × ${width}`,
     Gives: file.output.means,
     Runtime: state.facts.runtime,
+    Frame: 'scaling, network, mask and drawing',
     'Threads possible': threads,
   };
   at('about').replaceChildren(...Object.entries(facts).map(([key, value]) => {

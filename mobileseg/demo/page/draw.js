@@ -11,12 +11,12 @@ function fill(context, image) {
   context.drawImage(image, 0, 0, context.canvas.width, context.canvas.height);
 }
 
-// Returns the mask as a picture: each pixel from `paint(pixel, index)` as red, green, blue, alpha.
-function painted(mask, paint) {
-  const {height, width} = mask;
+// Returns the mask as a picture: `word(pixel)` is red, green, blue and alpha, the lowest byte first.
+function painted({height, width}, word) {
   const image = new ImageData(width, height);
-  for (let pixel = 0; pixel < height * width; pixel++) {
-    image.data.set(paint(pixel), pixel * 4);
+  const words = new Uint32Array(image.data.buffer);
+  for (let pixel = 0; pixel < words.length; pixel++) {
+    words[pixel] = word(pixel);
   }
   const made = canvas(width, height);
   made.getContext('2d').putImageData(image, 0, 0);
@@ -46,7 +46,8 @@ function cover(context, image) {
 }
 
 function cutOut(source, mask, width, height) {
-  const alpha = painted(mask, (pixel) => [0, 0, 0, mask.foreground[pixel]]);
+  const {foreground} = mask;
+  const alpha = painted(mask, (pixel) => foreground[pixel] << 24);
   const made = canvas(width, height).getContext('2d');
   fill(made, source);
   made.globalCompositeOperation = 'destination-in';
@@ -58,9 +59,8 @@ function cutOut(source, mask, width, height) {
 const VIEWS = {
   plain: () => {},
   mask(context, source, mask, {colours}) {
-    const tint = colours.map((colour) => [...rgb(colour), OPACITY]);
-    tint[0] = [0, 0, 0, 0];
-    fill(context, painted(mask, (pixel) => tint[mask.classes[pixel]] ?? tint[0]));
+    const tints = colours.map((colour, number) => (number ? tint(colour) : 0));
+    fill(context, painted(mask, (pixel) => tints[mask.classes[pixel]]));
   },
   blur(context, source, mask) {
     const {width, height} = context.canvas;
@@ -80,8 +80,9 @@ const VIEWS = {
   },
 };
 
-function rgb(colour) {
-  return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+function tint(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return red | (green << 8) | (blue << 16) | (OPACITY << 24);
 }
 
 // Draws a source of the canvas's own size. how: {view, colours, colour, backdrop}.

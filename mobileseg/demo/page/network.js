@@ -8,8 +8,14 @@ const MOST_THREADS = 8;
 
 // What a picture's bytes become, by the type that the file takes; see `mobileseg export`.
 const ENTER = {
-  uint8: (rgb) => Uint8Array.from(rgb),
-  float32: (rgb) => Float32Array.from(rgb, (pixel) => (pixel - 128) / 128),
+  uint8: (rgb) => new Uint8Array(rgb),
+  float32(rgb) {
+    const made = new Float32Array(rgb.length);
+    for (let at = 0; at < rgb.length; at++) {
+      made[at] = (rgb[at] - 128) / 128;
+    }
+    return made;
+  },
 };
 
 // Returns what can run a file here: {key, name, backend, threads}.
@@ -93,27 +99,19 @@ export class Network {
   // Returns {height, width, classes: a number per pixel, foreground: 0 to 255 per pixel}.
   read(values) {
     const {shape, means, scale} = this.file.output;
-    const [height, width] = shape.slice(1);
-    const count = shape[3] ?? 1;
-    const classes = new Uint8Array(height * width);
-    const foreground = new Uint8ClampedArray(height * width);
-    for (let pixel = 0; pixel < classes.length; pixel++) {
-      const at = pixel * count;
-      if (means === 'classes') {
-        classes[pixel] = values[pixel];
-        foreground[pixel] = values[pixel] ? 255 : 0;
-        continue;
-      }
-      let best = 0;
-      for (let each = 1; each < count; each++) {
-        if (values[at + each] > values[at + best]) {
-          best = each;
-        }
-      }
-      classes[pixel] = best;
-      foreground[pixel] = 255 * opaque(1 - background(values, at, count, means, scale));
-    }
-    return {height, width, classes, foreground};
+    const [, height, width, count] = shape;
+    const classes = means === 'classes' ? Uint8Array.from(values) : largest(values, height * width, count);
+    let foreground = null;
+    return {
+      height,
+      width,
+      classes,
+      // Asked for only by the views that cut out.
+      get foreground() {
+        foreground ??= means === 'classes' ? classes.map((each) => (each ? 255 : 0)) : opacity(values, classes.length, count, means, scale);
+        return foreground;
+      },
+    };
   }
 
   delete() {
@@ -121,20 +119,41 @@ export class Network {
   }
 }
 
-// Returns how much of the foreground is seen: an unsure background would shine through as a ghost.
-function opaque(probability) {
-  return Math.min(1, Math.max(0, (probability - 0.25) / 0.5));
+function largest(values, pixels, count) {
+  const classes = new Uint8Array(pixels);
+  for (let pixel = 0, at = 0; pixel < pixels; pixel++, at += count) {
+    let best = 0;
+    for (let each = 1; each < count; each++) {
+      if (values[at + each] > values[at + best]) {
+        best = each;
+      }
+    }
+    classes[pixel] = best;
+  }
+  return classes;
 }
 
-// Returns the probability of class 0. Logits' zero point drops out of their differences.
-function background(values, at, count, means, scale) {
-  if (means === 'probabilities') {
-    let sum = 0;
-    for (let each = 0; each < count; each++) {
-      sum += values[at + each];
-    }
-    return sum ? values[at] / sum : 0;
+// Returns how much of each pixel is seen: where the network is unsure of the background, it would
+// shine through as a ghost.
+function opacity(values, pixels, count, means, scale) {
+  const share = means === 'probabilities' ? shareOfFirst : softmaxOfFirst;
+  const made = new Uint8ClampedArray(pixels);
+  for (let pixel = 0; pixel < pixels; pixel++) {
+    made[pixel] = (255 * (0.75 - share(values, pixel * count, count, scale))) / 0.5;
   }
+  return made;
+}
+
+function shareOfFirst(values, at, count) {
+  let sum = 0;
+  for (let each = 0; each < count; each++) {
+    sum += values[at + each];
+  }
+  return sum ? values[at] / sum : 0;
+}
+
+// The zero point drops out of logits' differences.
+function softmaxOfFirst(values, at, count, scale) {
   let sum = 0;
   for (let each = 0; each < count; each++) {
     sum += Math.exp((values[at + each] - values[at]) * scale);
