@@ -30,6 +30,8 @@ class State:
     loss_sum: float = 0.0  # over those steps
     epoch_seconds: float = 0.0  # spent on those steps
     seconds: float = 0.0  # since the start, over all resumptions
+    skipped: int = 0  # steps of the running epoch whose gradient did not fit in float16
+    scaler: dict[str, float | int] = field(default_factory=dict)  # what scales a float16 loss
     history: list[dict[str, float | int | None]] = field(default_factory=list)
 
 

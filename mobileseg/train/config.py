@@ -143,11 +143,22 @@ class TrainConfig(Table):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
     clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 pays for dense convs only
+    # What layers compute in; weights and norms stay float32. On a CPU bfloat16 pays for dense convs
+    # only; float16 wants a GPU's hardware, and a scale on the loss that finds itself.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # A batch is computed in so many parts, one after the other: less memory, and norms over less
+    accumulate: Annotated[int, Gt(0), Le(65536)] = 1
     # lean: norms, activations, depthwise layers and resizes are computed again on the way back
     memory: Literal["plain", "lean"] = "plain"
     validate_every: Epochs = 1  # epochs; the last epoch always
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill
+
+    def __post_init__(self) -> None:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: a batch of batch_size = {self.batch_size} "
+                "pictures has not so many parts"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from mobileseg.train.optim import Average, lr_factor, make_optimizer
 from mobileseg.train.parallel.norm import make_synced
 from mobileseg.train.parallel.ranks import ALONE, Ranks
 from mobileseg.train.parallel.whole import SharedLoss, shared_teach
+from mobileseg.train.precision import make_scaler
 from mobileseg.train.step import Run, Teach, check_weights, look, order, shown, take_step
 
 Record: TypeAlias = dict[str, float | int | None]
@@ -127,6 +128,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             steps=steps,
             display=display,
             ranks=ranks,
+            scaler=_scaler(config, device, state),
             called=ranks.wrapped(module),
         )
         while state.epoch < config.epochs:
@@ -147,6 +149,14 @@ def _device(wanted: torch.device | str) -> torch.device:
     if str(wanted) not in there:
         raise MobilesegError(f"device {str(wanted)!r}: is not here; there are: {', '.join(there)}")
     return torch.device(wanted)
+
+
+def _scaler(config: TrainConfig, device: torch.device, state: State) -> torch.amp.GradScaler:
+    scaler = make_scaler(device.type, config.precision)
+    if state.scaler:
+        scaler.load_state_dict(state.scaler)
+    state.scaler = scaler.state_dict()
+    return scaler
 
 
 def _start(checkpoint: Checkpoint, folder: Path, resume: bool, ranks: Ranks) -> State:
@@ -229,6 +239,7 @@ def _finish_epoch(run: Run, val: EvalSet | None, folder: Path) -> None:
         "loss": state.loss_sum / run.steps,
         "val_miou_percent": None,
         "val_foreground_iou_percent": None,
+        "skipped_steps": state.skipped,
         "train_seconds": state.epoch_seconds,
         "images_per_second": run.steps
         * min(config.batch_size, len(run.data))
@@ -244,6 +255,7 @@ def _finish_epoch(run: Run, val: EvalSet | None, folder: Path) -> None:
     record["seconds"] = state.seconds
     state.history.append(record)
     state.epoch, state.step, state.loss_sum, state.epoch_seconds = number, 0, 0.0, 0.0
+    state.skipped = 0
     if not run.ranks.first:
         return
     run.checkpoint.save(state)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,21 @@ from mobileseg.train.config import AugmentConfig, TrainConfig
 from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
 from mobileseg.train.heads import Heads
-from mobileseg.train.losses import Loss
+from mobileseg.train.losses import Losses, Whole
 from mobileseg.train.memory.lean import lean_forward
 from mobileseg.train.optim import Average, lr_factor, set_lr
 from mobileseg.train.parallel.ranks import Ranks
+from mobileseg.train.precision import mixed
+
+if TYPE_CHECKING:
+    from mobileseg.train.parallel.whole import SharedLoss
 
 Teach: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A batch's inputs and logits to a term that is added to its loss."""
 
 # What a step's random numbers are for. The last has a number per process.
 _ORDER, _AUGMENT, _DROPOUT = 1, 2, 3
+_LEAST_SCALE = 1.0  # below it the gradient itself does not fit
 _CHECK_EVERY = 20  # steps on a GPU between looks at the loss, each of which waits for the GPU
 
 
@@ -40,7 +45,7 @@ class Run:
     module: nn.Module
     average: Average | None
     optimizer: torch.optim.Optimizer
-    loss: Loss
+    loss: Losses | SharedLoss
     teach: Teach | None
     heads: Heads
     data: Dataset
@@ -54,6 +59,7 @@ class Run:
     steps: int
     display: Display
     ranks: Ranks
+    scaler: torch.amp.GradScaler
     called: nn.Module  # the module, or what calls it among several processes
     pending: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
@@ -62,23 +68,74 @@ def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     """Train on the chosen pictures. done: the number of steps before, over all epochs."""
     config, state = run.config, run.state
     inputs, labels = _share(run, chosen)
-    lr = config.lr * lr_factor(config, done, run.steps)
-    set_lr(run.optimizer, lr)
-    logits = _forward(run, inputs, labels)
-    heads = run.heads.loss(run.loss, labels, len(labels) / len(chosen))
-    loss = run.loss(logits, labels) + config.auxiliary * heads
-    if run.teach:
-        loss = loss + run.teach(inputs, logits)
+    set_lr(run.optimizer, config.lr * lr_factor(config, done, run.steps))
     run.optimizer.zero_grad(set_to_none=True)
-    # Each process has the gradient of its own pictures: the sum is wanted, the mean is made.
-    (run.ranks.count * loss).backward()  # type: ignore[no-untyped-call]
+    with _draws(run):
+        loss = _gradient(run, inputs, labels, len(chosen))
+    run.scaler.unscale_(run.optimizer)
     limit = config.clip_norm or math.inf
     norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)
-    # NaN if the gradient is not finite: a finite loss may have one
-    run.pending.append((state.step, loss.detach() + 0 * norm))
+    # NaN if the gradient is not finite: a finite loss may have one. With a scale that only means
+    # that the scale was too large.
+    run.pending.append((state.step, loss if run.scaler.is_enabled() else loss + 0 * norm))
     if run.device.type == "cpu" or len(run.pending) >= _CHECK_EVERY:
         look(run)
-    run.optimizer.step()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    _note_scale(run)
+
+
+def _gradient(run: Run, inputs: Tensor, labels: Tensor, pictures: int) -> Tensor:
+    """Leave the gradient of the batch's loss in the parameters and return the loss.
+
+    In `accumulate` parts, one after the other, whose losses add up. pictures: how many the batch
+    has, those of other processes too.
+    """
+    parts = min(run.config.accumulate, len(inputs))
+    whole = Whole(run.loss.counted(labels), 1.0) if parts > 1 else None
+    total = torch.zeros((), device=run.device)
+    pieces = zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    for number, (x, y) in enumerate(pieces):
+        part = whole and replace(whole, share=len(x) / len(inputs))
+        with run.ranks.gathering(run.called, last=number == parts - 1):
+            loss = _loss(run, x, y, part, len(x) / pictures)
+            # Each process has the gradient of its own pictures: the sum is wanted, DDP makes the
+            # mean.
+            run.scaler.scale(run.ranks.count * loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
+
+
+def _loss(run: Run, inputs: Tensor, labels: Tensor, whole: Whole | None, share: float) -> Tensor:
+    """Return the loss of a batch, or what a part adds to that of the `whole`, of which it is so
+    large a `share` over all processes.
+    """
+    logits = _forward(run, inputs, labels)
+
+    def loss(out: Tensor, masks: Tensor) -> Tensor:
+        return run.loss(out, masks, whole)
+
+    heads = run.heads.loss(loss, labels, share)
+    found = loss(logits, labels) + run.config.auxiliary * heads
+    if run.teach:
+        found = found + run.teach(inputs, logits) * (whole.share if whole else 1)
+    return found
+
+
+def _note_scale(run: Run) -> None:
+    """Keep the scale of a float16 loss for the checkpoint. Raises where none fits any more."""
+    before, run.state.scaler = run.state.scaler, run.scaler.state_dict()
+    if not run.state.scaler:
+        return
+    scale = run.state.scaler["scale"]
+    run.state.skipped += scale < before["scale"]
+    if scale < _LEAST_SCALE:
+        raise MobilesegError(
+            "train.precision: the gradient does not fit in float16 even when the loss is scaled "
+            f"by {scale:g} (epoch {run.state.epoch + 1}, step {run.state.step + 1}); lower "
+            "train.lr, or take bfloat16 or float32; the last good state is "
+            f"{run.checkpoint.path}"
+        )
 
 
 def _share(run: Run, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -91,23 +148,26 @@ def _share(run: Run, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     return augment(images, masks, run.size, run.augment, draws, part)
 
 
-def _forward(run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the logits. Dropout draws from the step's own seed, so a resumed step drops alike."""
-    mixed = torch.autocast(
-        run.device.type, torch.bfloat16, enabled=run.config.precision == "bfloat16"
-    )
+@contextmanager
+def _draws(run: Run) -> Iterator[None]:
+    """Let dropout draw from the step's own seed, so that a resumed step drops alike."""
     devices = [run.device] if run.device.type == "cuda" else []
     draws = generator(run.seed, run.state.epoch, run.state.step, _DROPOUT + run.ranks.rank)
-    lean = lean_forward() if run.config.memory == "lean" else nullcontext()
-    with torch.random.fork_rng(devices=devices), mixed, lean:
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(draws.initial_seed())
+        yield
+
+
+def _forward(run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
+    lean = lean_forward() if run.config.memory == "lean" else nullcontext()
+    with mixed(run.device.type, run.config.precision), lean:
         try:
             logits: Tensor = run.called(inputs)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise MobilesegError(
-                "train.batch_size: batch norm over 1x1 pixels needs more than one picture"
+                "train.batch_size: batch norm over 1x1 pixels needs more than one picture at a time"
             ) from error
     if logits.ndim != 4 or logits.shape[2:] != labels.shape[1:]:
         raise MobilesegError(

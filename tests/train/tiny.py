@@ -16,6 +16,7 @@ from mobileseg.train.config import AugmentConfig, DataConfig, LossConfig, TrainC
 from mobileseg.train.data import Dataset, load, pairs
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, fit
+from mobileseg.train.step import Teach
 
 SIZE = (20, 16)
 CONFIG = TrainConfig(
@@ -43,7 +44,7 @@ def tiny(seed: int = 0) -> nn.Sequential:
         )
 
 
-def train(
+def train(  # noqa: PLR0913 - as of `fit`
     module: nn.Module,
     data: DataConfig,
     folder: Path,
@@ -51,7 +52,9 @@ def train(
     resume: bool = False,
     after_step: Callable[[int], None] | None = None,
     dataset: Dataset | None = None,
+    *,
     device: str = "cpu",
+    teach: Teach | None = None,
 ) -> FitResult:
     """Train in `folder` on a working size above the net's."""
     return fit(
@@ -68,6 +71,7 @@ def train(
         device=device,
         progress=False,
         after_step=after_step,
+        teach=teach,
     )
 
 

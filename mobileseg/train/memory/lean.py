@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -110,10 +111,12 @@ class _Watch(TorchFunctionMode):
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> _Again:
         sources = [self._source(arg) for arg in args]
+        precision = _precision()
 
         @torch.no_grad()
         def compute() -> Tensor:
-            result: Tensor = func(*(source() for source, _ in sources), **kwargs)
+            with precision():
+                result: Tensor = func(*(source() for source, _ in sources), **kwargs)
             return result
 
         return _Again(compute, tuple(root for _, roots in sources for root in roots))
@@ -127,6 +130,14 @@ class _Watch(TorchFunctionMode):
             roots = tuple(root for part in parts for root in part.roots)
             return (lambda: [part.compute() for part in parts]), roots
         return (lambda: arg), ()
+
+
+def _precision() -> Callable[[], AbstractContextManager[object]]:
+    """Return the autocast that is on now, to be entered on the way back."""
+    kinds = [kind for kind in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(kind)]
+    if not kinds:
+        return nullcontext
+    return partial(torch.autocast, kinds[0], torch.get_autocast_dtype(kinds[0]))
 
 
 _CONVS = {torch.conv2d, F.conv2d}
@@ -212,7 +223,9 @@ class _NormAct(torch.autograd.Function):
 def _normed(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     shape = (1, -1, 1, 1)
     factor = (weight * scale).view(shape)
-    return torch.addcmul((bias - mean * weight * scale).view(shape), x.detach(), factor)
+    # Where layers compute in less than float32, so do norms give.
+    shift = (bias - mean * weight * scale).view(shape)
+    return torch.addcmul(shift, x.detach(), factor).to(x.dtype)
 
 
 def make_lean(module: nn.Module) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,13 @@ class Ranks:
         return DistributedDataParallel(
             module, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
+
+    def gathering(self, called: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Return the context of a part of a batch: gradients are sent with the last one alone."""
+        if isinstance(called, DistributedDataParallel) and not last:
+            unsent: AbstractContextManager[None] = called.no_sync()
+            return unsent
+        return nullcontext()
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -50,6 +50,19 @@ def test_a_lean_step_is_the_plain_step(name: str) -> None:
     torch.testing.assert_close(lean.eval()(x), plain.eval()(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_lean_step_in_less_precision(kind: torch.dtype) -> None:
+    spec = zoo_net("lraspp_mobilenet_v3_small", (32, 48), 3, "test")
+    x = images(*spec.image_size)
+    with torch.autocast("cpu", kind):
+        expected, left = trained_once(build(spec, 1), x, lean=False)
+        found, again = trained_once(build(spec, 1), x, lean=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for key, value in left.items():
+        scale = max(1e-6, float(value.float().abs().max()))
+        torch.testing.assert_close(again[key] / scale, value / scale, rtol=0, atol=0.1, msg=key)
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_what_is_kept_falls(name: str) -> None:
     spec = zoo_net(name, SIZE, 3, "test")

@@ -1,0 +1,23 @@
+"""What a training computes in: weights, norms and the loss in float32, layers in less if wished."""
+
+from __future__ import annotations
+
+import torch
+
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def mixed(device: str, precision: str) -> torch.autocast:
+    """Return the context of a forward pass; it changes nothing for float32."""
+    kind = _TYPES.get(precision)
+    return torch.autocast(device, kind, enabled=kind is not None)
+
+
+def make_scaler(device: str, precision: str) -> torch.amp.GradScaler:
+    """Return what scales a float16 loss so that its gradient is neither 0 nor infinite.
+
+    It begins high and is halved with every gradient that does not fit, whose step is left out;
+    after 2,000 that fit it is doubled. For others than float16 it does nothing. Source:
+    Micikevicius et al., Mixed Precision Training, 2018, section 3.2.
+    """
+    return torch.amp.GradScaler(device, enabled=precision == "float16")
