@@ -91,7 +91,8 @@ def _gradient(run: Run, inputs: Tensor, labels: Tensor, pictures: int) -> Tensor
     In `accumulate` parts, one after the other, whose losses add up. pictures: how many the batch
     has, those of other processes too.
     """
-    parts = min(run.config.accumulate, len(inputs))
+    # As many in every process: the least share decides.
+    parts = min(run.config.accumulate, pictures // run.ranks.count)
     whole = Whole(run.loss.counted(labels), 1.0) if parts > 1 else None
     total = torch.zeros((), device=run.device)
     pieces = zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True)
