@@ -33,6 +33,7 @@ def report(
 
     Example: mobileseg report portrait
     """
+    from mobileseg.report.cells import size
     from mobileseg.report.written import written_tables
     from mobileseg.workflow.report.make import ReportOptions
     from mobileseg.workflow.report.make import report as run_report
@@ -40,4 +41,4 @@ def report(
     options = ReportOptions(out, 0 if no_pictures else pictures, data, command_line())
     done = run_report(names, options, runs, say).as_dict()
     show(done, written_tables(done), as_json)
-    say(f"wrote {done['report']}: open it in a browser")
+    say(f"wrote {done['report']} ({size(done['bytes'])}): open it in a browser")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from mobileseg.report.cells import Facts, new_table, size
+from mobileseg.report.cells import Facts, new_table
 
 
 def written_tables(done: Facts) -> list[Table]:
     """Return how much of each part was written, and what is missing."""
-    parts = new_table(f"{done['report']}, {size(done['bytes'])}", ["part"], ["shown"])
+    parts = new_table("In the report", ["part"], ["shown"])
     for name, count in done["parts"].items():
         parts.add_row(name, str(count))
     if not done["missing"]:

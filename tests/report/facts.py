@@ -117,6 +117,9 @@ def hostile_facts() -> dict[str, Any]:
                 "threads": 1,
             }
         ],
+        "sensitivity": [
+            {"label": LONG, "errors": [{"layer": HOSTILE, "sqnr_db": 31.5, "drop_points": 0.1}]}
+        ],
         "files": [{"label": LONG, "file": HOSTILE, "bytes": 1000, "gzip": 800, "check": None}],
         "training": [{"label": HOSTILE, "history": history}, {"label": LONG, "history": history}],
         "pictures": [looked(HOSTILE), looked(LONG)],
@@ -129,7 +132,16 @@ def hostile_facts() -> dict[str, Any]:
 
 def bare_facts() -> dict[str, Any]:
     """Return facts of one step that was only counted: all other parts are empty."""
-    lists = ("layers", "measured", "files", "training", "pictures", "commands", "recipes")
+    lists = (
+        "layers",
+        "measured",
+        "sensitivity",
+        "files",
+        "training",
+        "pictures",
+        "commands",
+        "recipes",
+    )
     return {
         "title": "base",
         "made": "2026-01-01 00:00 UTC",

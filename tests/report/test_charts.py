@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mobileseg.report.html.bars import Group, bars_chart
 from mobileseg.report.html.scatter import Point, accuracy_chart, pareto
-from mobileseg.report.html.svg import Scale
+from mobileseg.report.html.svg import Scale, tick_texts
 from mobileseg.report.html.tables import less
 
 
@@ -56,3 +57,26 @@ def test_a_scale_runs_from_end_to_end() -> None:
 )
 def test_ratios_in_words(before: float, after: float, words: str) -> None:
     assert less(before, after) == words
+
+
+@pytest.mark.parametrize(
+    ("ticks", "log", "texts"),
+    [
+        ([30.2, 30.25, 30.3], False, ["30.20", "30.25", "30.30"]),
+        ([0.0, 20.0, 40.0], False, ["0", "20", "40"]),
+        ([0.05, 1.0, 2000.0], True, ["0.05", "1", "2,000"]),
+    ],
+)
+def test_ticks_that_differ_read_differently(
+    ticks: list[float], log: bool, texts: list[str]
+) -> None:
+    assert tick_texts(ticks, log) == texts
+
+
+def test_of_many_bars_the_shortest_are_summed_up() -> None:
+    groups = [Group(f"block{number}", (float(number), None)) for number in range(100)]
+    drawn = bars_chart(groups, ("before", "after"), "title", "{:.1f}".format)
+    assert "block99" in drawn and "block60" not in drawn
+    # 0 to 60 make 1830.
+    assert "61 others, before: 1830.0" in drawn
+    assert "after:" not in drawn

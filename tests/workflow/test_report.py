@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from tests.demo.chromium import browser
+from tests.report.reader import missing, problems
 from tests.workflow.conftest import Call, Place
+
+IN_A_BROWSER = {
+    "sha256": "0" * 64,
+    "device": "Pixel 4",
+    "browser": "Chrome 130",
+    "backend": "wasm",
+    "threads": 4,
+    "runs": 50,
+    "median_ms": 3.21,
+    "p90_ms": 4.0,
+    "clock_ms": 0.1,
+    "file": "tiny-thin-int8.tflite",
+    "runtime": "LiteRT.js",
+    "time": "2026-01-01T00:00:00+00:00",
+}
+ALONE = {
+    "layer": "conv1.conv",
+    "kind": "convolution",
+    "sqnr_db": 31.5,
+    "drop_points": 0.0,
+    "disagreement_percent": 0.1,
+}
 
 
 def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
@@ -17,13 +42,14 @@ def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
     file = copy.runs / "tiny" / "report.html"
     assert said["report"] == str(file)
     assert said["bytes"] == file.stat().st_size < 1_000_000
-    parts = {"ladder": 3, "layers": 3, "measured": 0, "files": 3, "training": 2, "pictures": 2}
-    assert said["parts"] == parts
+    parts = {"ladder": 3, "layers": 3, "files": 3, "training": 2, "pictures": 2}
+    assert said["parts"] == parts | {"measured": 0, "sensitivity": 0}
     assert {(each["part"], each["run"]) for each in said["missing"]} == {
         ("ladder", "whole"),
         ("files", "whole"),
         ("training", "whole"),
         ("pictures", "whole"),
+        ("int8", "all"),
     }
     text = file.read_text(encoding="utf-8")
     for words in (
@@ -40,18 +66,33 @@ def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
     assert text.count("data:image/webp") == 2 * (3 * 4 + 1)
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_its_readers_can_read_it(trained: Place, tmp_path: Path, call: Call) -> None:
+    file = tmp_path / "report.html"
+    words = ("--runs", trained.runs, "--pictures", "4", "--out", file)
+    assert call("report", "tiny", *words).code == 0
+    with browser() as page:
+        assert problems(page, file) == []
+
+
 def test_one_run_and_its_measured_time(copy: Place, call: Call) -> None:
     run = copy.step("thin")
     assert call("latency", run, "--int8", "--measure").code == 0
+    (run / "latency" / "browser.json").write_text(json.dumps([IN_A_BROWSER]))
+    (run / "quantize").mkdir()
+    (run / "quantize" / "report.json").write_text(json.dumps({"sensitivity": [ALONE]}))
     done = call("report", run, "--no-pictures", "--json")
     assert done.code == 0
     said = done.json()
     assert said["report"] == str(run / "report.html")
-    assert said["parts"]["measured"] == 1 and said["parts"]["pictures"] == 0
+    assert said["parts"]["measured"] == 2 and said["parts"]["pictures"] == 0
     measured = json.loads((run / "latency" / "int8.json").read_text())["measured"]
     text = (run / "report.html").read_text(encoding="utf-8")
     assert f"{measured['median_ms']:.2f}" in text and "Accuracy against measured time" in text
     assert "were not asked for" in text
+    assert "in Chrome 130 on Pixel 4" in text and "3.21" in text
+    assert "SQNR with one layer in int8" in text and "conv1.conv, thin: 31.5" in text
 
 
 def test_what_is_gone_is_named_and_all_else_is_there(copy: Place, call: Call) -> None:

@@ -40,6 +40,7 @@ def all_charts(facts: Facts) -> dict[str, list[Chart]]:
         "layers": _before_after(facts["layers"]),
         "roofline": [_roofline(each) for each in facts["layers"][-1:]],
         "rooflines": [_roofline(each) for each in facts["layers"][:-1]],
+        "int8": [_sensitivity(each) for each in facts["sensitivity"]],
         "sizes": _sizes(rows),
         "training": _training(facts["training"]),
     }
@@ -139,6 +140,17 @@ def _roofline(priced: Facts) -> Chart:
     )
     title = f"Roofline of {priced['label']}, {priced['precision']} on {priced['device']}"
     return Chart(title, roofline_chart(priced["rows"], priced["roof"], kinds, title), kinds)
+
+
+def _sensitivity(tried: Facts) -> Chart:
+    groups = [
+        Group(str(each.get("layer")), (each["sqnr_db"],))
+        for each in tried["errors"]
+        if is_figure(each.get("sqnr_db"))
+    ]
+    title = f"{tried['label']}: SQNR with one layer in int8, dB (short is bad)"
+    svg = bars_chart(groups, (tried["label"],), title, "{:.1f}".format)
+    return Chart(title, svg, (tried["label"],), "bar")
 
 
 def _sizes(rows: Sequence[Facts]) -> list[Chart]:

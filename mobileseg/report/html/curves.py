@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mobileseg.report.html.svg import SERIES, WIDTH, Drawing, Scale, spread
+from mobileseg.report.html.svg import SERIES, TOP, WIDTH, Drawing, Scale, spread
 
 _HEIGHT = 270.0
 
@@ -27,7 +27,7 @@ def curves_chart(curves: Sequence[Curve], title: str, unit: str) -> Markup:
     points = [point for each in curves for point in each.points]
     epochs = [epoch for epoch, _ in points]
     x = Scale(min(epochs), max(epochs), 46, WIDTH - 12)
-    y = Scale(*spread([value for _, value in points]), _HEIGHT - 44, 22)
+    y = Scale(*spread([value for _, value in points]), _HEIGHT - 44, TOP)
     drawing.axes(x, y, "epoch", unit)
     for number, each in enumerate(curves):
         style = f"s{number % SERIES}"

@@ -22,8 +22,9 @@ _HERE = Path(__file__).parent
 def page(facts: Facts) -> str:
     """Return the report as HTML. All text of the facts is escaped, whatever it is.
 
-    facts: what `mobileseg.workflow.report` gathers: `ladder` rows, `layers`, `measured`, `files`,
-    `training`, `pictures`, `recipes`, `environment`, `commands`, and `missing` with its reasons.
+    facts: what `mobileseg.workflow.report` gathers: `ladder` rows, `layers`, `measured`,
+    `sensitivity`, `files`, `training`, `pictures`, `recipes`, `environment`, `commands`, and
+    `missing` with its reasons.
     """
     style, script = (_read(name) for name in ("style.css", "script.js"))
     environment = Environment(

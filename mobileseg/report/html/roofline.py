@@ -8,7 +8,7 @@ from math import sqrt
 from markupsafe import Markup
 
 from mobileseg.report.cells import Facts
-from mobileseg.report.html.svg import SERIES, WIDTH, Drawing, Scale, log_spread
+from mobileseg.report.html.svg import SERIES, TOP, WIDTH, Drawing, Scale, log_spread
 
 _HEIGHT = 320.0
 
@@ -28,7 +28,7 @@ def roofline_chart(rows: Sequence[Facts], roof: Facts, kinds: Sequence[str], tit
     x_ends = log_spread([*(x for x, _ in at), *(0.5 * peak / slope for slope in slopes)])
     y_ends = log_spread([*(y for _, y in at), peak])
     x = Scale(*x_ends, 46, WIDTH - 8, log=True)
-    y = Scale(*y_ends, _HEIGHT - 44, 22, log=True)
+    y = Scale(*y_ends, _HEIGHT - 44, TOP, log=True)
     drawing.axes(x, y, "multiply-adds per byte moved", "1e9 multiply-adds a second")
     names = []
     for name, slope, style in zip(("caches", "memory"), slopes, ("roof", "roof far"), strict=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mobileseg.report.html.svg import WIDTH, Drawing, Scale, log_spread, spread, wide
+from mobileseg.report.html.svg import TOP, WIDTH, Drawing, Scale, log_spread, spread, wide
 
 _HEIGHT = 330.0
 _LETTER_HEIGHT = 13.0
@@ -45,7 +45,7 @@ def accuracy_chart(points: Sequence[Point], title: str, cost: str, unit: str) ->
     says = "On the front: " + "; ".join(_words(point, unit) for point in front)
     drawing = Drawing(title, says, _HEIGHT)
     x = Scale(*log_spread([each.cost for each in points]), 46, WIDTH - 8, log=True)
-    y = Scale(*spread([each.score for each in points], 0.1), _HEIGHT - 44, 22)
+    y = Scale(*spread([each.score for each in points], 0.1), _HEIGHT - 44, TOP)
     drawing.axes(x, y, f"{cost}, {unit} (logarithmic)", "mIoU, %")
     # Up a step only where the better one is reached.
     corners = [(x(each.cost), y(each.score)) for each in front]

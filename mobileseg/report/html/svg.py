@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 # Units of a drawing's width: 13 of them are a letter's height, on a phone and on a large screen.
 WIDTH = 400.0
+# Where charts begin, below the title of their y axis.
+TOP = 30.0
 # How many series have a colour of their own, `.s0` to `.s8`.
 SERIES = 9
 # What a letter is wide on average, in the widest of the usual fonts.
@@ -60,9 +62,16 @@ def _round_step(least: float) -> float:
     return next((d * power for d in (1, 2, 5) if d * power >= least * 0.999), 10 * power)
 
 
-def figure_text(value: float) -> str:
-    """Return a tick's value."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+def tick_texts(ticks: Sequence[float], log: bool) -> list[str]:
+    """Return the ticks as people read them: with as many digits as they differ by."""
+    if log:
+        return [f"{value:,.0f}" if value >= 1000 else f"{value:g}" for value in ticks]
+    for digits in range(6):
+        texts = [f"{value:,.{digits}f}" for value in ticks]
+        near = (abs(round(value, digits) - value) < 1e-9 * max(1.0, abs(value)) for value in ticks)
+        if all(near):
+            break
+    return texts
 
 
 class Drawing:
@@ -99,12 +108,12 @@ class Drawing:
 
     def axes(self, x: Scale, y: Scale, x_title: str, y_title: str) -> None:
         """Add grid lines, ticks and the axes' titles."""
-        for value in y.ticks():
+        for value, words in zip(y.ticks(), tick_texts(y.ticks(), y.log), strict=True):
             self.add("line", "grid", x1=x.start, x2=x.end, y1=y(value), y2=y(value))
-            self.text(x.start - 5, y(value) + 4, figure_text(value), "end")
-        for value in x.ticks():
+            self.text(x.start - 5, y(value) + 4, words, "end")
+        for value, words in zip(x.ticks(), tick_texts(x.ticks(), x.log), strict=True):
             self.add("line", "grid", x1=x(value), x2=x(value), y1=y.start, y2=y.end)
-            self.text(x(value), y.start + 16, figure_text(value), "middle")
+            self.text(x(value), y.start + 16, words, "middle")
         self.text((x.start + x.end) / 2, y.start + 34, x_title, "middle")
         self.text(2, 13, y_title)
 

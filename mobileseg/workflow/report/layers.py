@@ -48,6 +48,22 @@ def _priced(run: Run) -> dict[str, Any]:
     }
 
 
+def sensitivity(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
+    """Return what each layer alone costs in int8, of the runs that `mobileseg quantize` tried."""
+    found = []
+    for each in runs:
+        path = each.run.quantize_folder / "report.json"
+        said = gathered.attempt("int8", each.label, read_json, path) if path.is_file() else None
+        errors = said.get("sensitivity") if isinstance(said, dict) else None
+        if errors:
+            found.append({"label": each.label, "errors": errors})
+    if not found:
+        gathered.lacks(
+            "int8", "all", "no layer was tried alone; mobileseg quantize RUN --sensitivity"
+        )
+    return found
+
+
 def measured(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
     """Return the times that `mobileseg latency RUN --measure` and `demo` left in the runs' folders.
 

@@ -14,7 +14,7 @@ from mobileseg.latency.board import machine
 from mobileseg.report.html.page import page
 from mobileseg.runs import find_runs
 from mobileseg.workflow.ladder import versions
-from mobileseg.workflow.report.layers import layers, measured
+from mobileseg.workflow.report.layers import layers, measured, sensitivity
 from mobileseg.workflow.report.parts import Gathered, Shown, shown
 from mobileseg.workflow.report.pictures import pictures
 from mobileseg.workflow.report.steps import files, histories, ladder_rows
@@ -76,6 +76,7 @@ def report(
         "ladder": rows,
         "layers": layers(every, gathered),
         "measured": measured(every, gathered),
+        "sensitivity": sensitivity(every, gathered),
         "files": files(every, gathered),
         "training": histories(every, gathered),
         "pictures": [],
