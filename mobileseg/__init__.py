@@ -23,7 +23,7 @@ tests/test_architecture.py holds it:
   cli/          the verbs: parse, call one workflow function, show
   workflow/     what each verb does, top to bottom; the only place that combines the packages
   runs.py       a run's folder and the name of every file in it
-  report/       facts about networks as tables and pictures, a file per subject
+  report/       facts about networks as tables and pictures, a file per subject; html/: as a page
   recipe.py     TOML to frozen dataclasses; every mistake listed, each with its place
   slim/         a spec to a smaller spec, and the parent's weights into it
   train/        data, augmentation, losses, metrics, the loop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from mobileseg.report.cells import Facts, new_table
@@ -15,8 +17,20 @@ def written_tables(done: Facts) -> list[Table]:
     if not done["missing"]:
         return [parts]
     lacks = Table(title="Missing, and said so on the page", title_justify="left")
-    for name in ("part", "run", "why"):
+    for name in ("part", "runs", "why"):
         lacks.add_column(name, overflow="fold")
-    for each in done["missing"]:
-        lacks.add_row(each["part"], each["run"], each["why"])
+    for part, reasons in missing_by_part(done["missing"]).items():
+        for each in reasons:
+            lacks.add_row(part, each["runs"], each["why"])
     return [parts, lacks]
+
+
+def missing_by_part(every: Sequence[Facts]) -> dict[str, list[dict[str, str]]]:
+    """Return by part what is missing; runs that miss it for one reason stand together."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in every:
+        found.setdefault(each["part"], {}).setdefault(each["why"], []).append(each["run"])
+    return {
+        part: [{"runs": ", ".join(runs), "why": why} for why, runs in reasons.items()]
+        for part, reasons in found.items()
+    }

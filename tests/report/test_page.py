@@ -102,6 +102,11 @@ def test_whoever_cannot_see_or_point_finds_the_way(read: Read) -> None:
     assert len(read.all("main")) == 1 and read.all("html")[0]["lang"] == "en"
 
 
+def test_a_name_of_bytes_breaks_nothing() -> None:
+    facts = bare_facts() | {"title": "caf\udce9 \x00"}
+    assert "<title>caf? " in page(facts).encode().decode()
+
+
 def test_what_is_missing_is_named_in_its_place() -> None:
     text = page(bare_facts())
     for words in (

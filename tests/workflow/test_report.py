@@ -35,7 +35,7 @@ ALONE = {
 }
 
 
-def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
+def test_the_ladder_in_one_file(trained: Place, copy: Place, call: Call) -> None:
     done = call("report", "tiny", "--runs", copy.runs, "--pictures", "4", "--json")
     assert done.code == 0
     said = done.json()
@@ -52,6 +52,7 @@ def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
         ("int8", "all"),
     }
     text = file.read_text(encoding="utf-8")
+    assert "over 6 pictures of the test split" in text
     for words in (
         "Accuracy against estimated time on pixel4",
         "Roofline of skips",
@@ -59,8 +60,7 @@ def test_the_ladder_in_one_file(copy: Place, call: Call) -> None:
     ):
         assert words in text
     # Both commands, word for word: the one that climbed, and this one.
-    assert f"mobileseg slim {copy.recipe.parent.parent}" not in text
-    assert "tiny.toml --runs " in text
+    assert f"mobileseg slim {trained.recipe} --runs {trained.runs}" in text
     assert f"mobileseg report tiny --runs {copy.runs} --pictures 4 --json" in text
     # Two steps, three pictures each: truth, float, int8 and heat; and a heat map per step.
     assert text.count("data:image/webp") == 2 * (3 * 4 + 1)
@@ -126,6 +126,18 @@ def test_pictures_that_are_gone_are_named(copy: Place, call: Call) -> None:
     assert done.code == 0
     (why,) = [each["why"] for each in done.json()["missing"] if each["part"] == "pictures"]
     assert str(copy.folder / "gone") in why
+
+
+def test_runs_of_one_name_in_two_places(copy: Place, call: Call) -> None:
+    other = copy.folder / "other" / "tiny" / "thin"
+    shutil.copytree(copy.step("thin"), other)
+    report = json.loads((other / "report.json").read_text())
+    (other / "report.json").write_text(json.dumps(report | {"miou_percent": 12.34}))
+    out = copy.folder / "both.html"
+    done = call("report", copy.step("thin"), other, "--no-pictures", "--out", out)
+    assert done.code == 0, done.err
+    text = out.read_text(encoding="utf-8")
+    assert str(other) in text and "12.34" in text and f"{report['miou_percent']:.2f}" in text
 
 
 @pytest.mark.parametrize(

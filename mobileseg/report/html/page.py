@@ -15,6 +15,7 @@ from markupsafe import Markup
 from mobileseg.report.cells import Facts, number, signed, size
 from mobileseg.report.html import charts, tables
 from mobileseg.report.picture import HOTTEST
+from mobileseg.report.written import missing_by_part
 
 _HERE = Path(__file__).parent
 
@@ -35,7 +36,7 @@ def page(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "size": size, "plain": _plain}
-    return environment.get_template("page.html").render(
+    text = environment.get_template("page.html").render(
         facts=facts,
         # Files of ours, which hold no `</`.
         style=Markup(style),
@@ -43,11 +44,13 @@ def page(facts: Facts) -> str:
         policy=_policy(style, script),
         cards=_cards(facts["ladder"]),
         notes=_notes(facts["ladder"]),
-        missing=_missing(facts["missing"]),
+        missing=missing_by_part(facts["missing"]),
         hottest=100 * HOTTEST,
         tables=_tables(facts),
         charts=charts.all_charts(facts),
     )
+    # A file's name may be no text at all, only bytes.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _read(name: str) -> str:
@@ -69,17 +72,6 @@ def _policy(style: str, script: str) -> str:
 def _plain(value: Any) -> str:
     """Return a recipe as people can read it."""
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _missing(every: Sequence[Facts]) -> dict[str, list[dict[str, str]]]:
-    """Return by part what is missing; runs that miss it for one reason stand together."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for each in every:
-        found.setdefault(each["part"], {}).setdefault(each["why"], []).append(each["run"])
-    return {
-        part: [{"runs": ", ".join(runs), "why": why} for why, runs in reasons.items()]
-        for part, reasons in found.items()
-    }
 
 
 def _cards(rows: Sequence[Facts]) -> list[dict[str, str]]:
@@ -116,8 +108,11 @@ def _cards(rows: Sequence[Facts]) -> list[dict[str, str]]:
 
 def _notes(rows: Sequence[Facts]) -> list[str]:
     """Return what the ladder's figures are of."""
-    counts = {row["float"]["images"] for row in rows if row.get("float")}
-    found = [f"mIoU: class mean over {count} test pictures." for count in sorted(counts)]
+    scored = [(row["float"]["images"], row.get("split")) for row in rows if row.get("float")]
+    found = [
+        f"mIoU: class mean over {count} pictures" + (f" of the {split} split." if split else ".")
+        for count, split in dict.fromkeys(scored)
+    ]
     found.append("Times are estimates; below each stands the band that holds eight of ten.")
     wasted = [row["label"] for row in rows if row.get("saves_no_time")]
     if wasted:

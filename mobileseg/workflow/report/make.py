@@ -158,12 +158,14 @@ def _environment(every: Sequence[Shown]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for each in every:
         try:
-            said = each.run.report().get("versions")
+            figures = each.run.report()
         except MobilesegError:
-            # The part that the report is for has said so already.
+            # The ladder has said so already.
             continue
+        said = figures.get("versions")
         if not isinstance(said, dict):
             continue
+        said = said | {key: figures[key] for key in ("seed", "recipe_digest") if key in figures}
         same = next((one for one in found if one["versions"] == said), None)
         if same is not None:
             same["labels"].append(each.label)

@@ -43,6 +43,14 @@ class Gathered:
 
 
 def shown(runs: list[Run]) -> list[Shown]:
-    """Return the runs with their names: the steps' alone where all are of one ladder."""
+    """Return the runs with their names: the steps' alone where all are of one ladder.
+
+    Runs of the same name in different places are called by their folders.
+    """
     alone = len({run.folder.resolve().parent for run in runs}) == 1
-    return [Shown(run, run.folder.name if alone else run.name) for run in runs]
+    names = [run.folder.name if alone else run.name for run in runs]
+    alike = {name for name in names if names.count(name) > 1}
+    return [
+        Shown(run, str(run.folder) if name in alike else name)
+        for run, name in zip(runs, names, strict=True)
+    ]

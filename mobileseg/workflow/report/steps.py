@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,25 @@ def ladder_rows(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any
         each for each in runs if gathered.attempt("ladder", each.label, _readable, each.run)
     ]
     counted = rows_of([each.run for each in readable]) if readable else []
-    fresh = {row["step"]: row for row in counted}
+    fresh = {
+        each.run: row | {"split": _split(each.run)}
+        for each, row in zip(readable, counted, strict=True)
+    }
     rows = []
     for each in runs:
-        row = fresh.get(each.run.name) or gathered.attempt("ladder", each.label, _stored, each.run)
-        if row is None:
-            continue
-        if not any(key.endswith("_gzip_bytes") for key in row):
-            gathered.lacks("files", each.label, "does not say how large its files are gzipped")
-        if "miou_percent" not in row:
-            gathered.lacks("ladder", each.label, "is counted and priced, but not trained")
-        rows.append(row | {"label": each.label})
+        row = fresh.get(each.run) or gathered.attempt("ladder", each.label, _stored, each.run)
+        if row is not None:
+            rows.append(row | {"label": each.label})
+            _note_lacks(row, each, gathered)
     _name_parents(rows, runs)
     return rows
+
+
+def _note_lacks(row: Mapping[str, Any], each: Shown, gathered: Gathered) -> None:
+    if not any(key.endswith("_gzip_bytes") for key in row):
+        gathered.lacks("files", each.label, "does not say how large its files are gzipped")
+    if "miou_percent" not in row:
+        gathered.lacks("ladder", each.label, "is counted and priced, but not trained")
 
 
 def _readable(run: Run) -> bool:
@@ -46,6 +52,11 @@ def _readable(run: Run) -> bool:
     for name in recipe.devices:
         device(name)
     return bool(recipe[run.folder.name]) and bool(run.spec())
+
+
+def _split(run: Run) -> str:
+    """Return the part of the data that a step is judged on."""
+    return "val" if run.recipe().data.test is None else "test"
 
 
 def _stored(run: Run) -> dict[str, Any]:
