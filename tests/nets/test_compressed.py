@@ -73,7 +73,8 @@ def as_narrow(net: Net, graph: Graph) -> None:
 
 
 def as_sparse(net: Net, graph: Graph) -> None:
-    zeros = sum(int((each == 0).sum()) for name, each in net.named_parameters() if each.ndim == 4)
+    alive = [each for name, each in net.named_parameters() if name.split(".")[0] in net.live]
+    zeros = sum(int((each == 0).sum()) for each in alive if each.ndim == 4)
     assert sum(int((each == 0).sum()) for each in weights(graph)) >= zeros > 0
 
 
