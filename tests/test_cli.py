@@ -21,6 +21,7 @@ VERBS = [
     ["quantize"],
     ["qat"],
     ["profile"],
+    ["find-lr"],
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],

@@ -14,6 +14,7 @@ from mobileseg.cli import (
     data,
     demo,
     devices,
+    find_lr,
     latency,
     nets,
     profile,
@@ -39,6 +40,7 @@ app.add_typer(check.app)
 app.add_typer(quantize.app)
 app.add_typer(qat.app)
 app.add_typer(profile.app)
+app.add_typer(find_lr.app)
 app.add_typer(demo.app)
 app.add_typer(latency.app, name="latency")
 app.add_typer(data.app, name="data")

@@ -65,6 +65,9 @@ def slim(
         ),
     ] = True,
     compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write its events into each step's folder, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Climb a recipe's ladder: slim, train, quantize, price and compare every step.
@@ -82,7 +85,9 @@ def slim(
         steps = ladder.dry_run(read, runs)
         show({"recipe": read.name, "steps": steps}, ladder_tables(steps, width()), as_json)
         return
-    options = SlimOptions(runs, compute, not resume, only=step, command=command_line())
+    options = SlimOptions(
+        runs, compute, not resume, only=step, command=command_line(), tensorboard=tensorboard
+    )
     done = ladder.slim(read, options, say)
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
     tables = ladder_tables(done["steps"], width(), note)

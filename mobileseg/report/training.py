@@ -45,3 +45,12 @@ def _cells(plain: int, lean: int, found: Facts) -> list[str]:
     share = 100 * plain / max(1, found["plain_bytes"])
     less = f"{min(plain / lean, _MOST):.1f}x" if lean else "-"
     return [size(plain), f"{share:.1f} %", size(lean), less]
+
+
+def rates_table(found: Facts) -> Table:
+    """Return the loss at a few of the learning rates that were tried."""
+    table = new_table(f"Step {found['step']}: loss by learning rate", ["lr"], ["loss around it"])
+    tried = found["tried"]
+    for each in tried[:: max(1, len(tried) // _TOP)]:
+        table.add_row(f"{each['lr']:.2g}", f"{each['smooth']:.4f}")
+    return table

@@ -150,6 +150,8 @@ class TrainConfig(Table):
     accumulate: Annotated[int, Gt(0), Le(65536)] = 1
     # lean: norms, activations, depthwise layers and resizes are computed again on the way back
     memory: Literal["plain", "lean"] = "plain"
+    # the same bits again on a GPU too, slower there; on a CPU they are in any case
+    deterministic: bool = False
     validate_every: Epochs = 1  # epochs; the last epoch always
     checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # at most so much work is lost by a kill
 

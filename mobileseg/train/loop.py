@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -67,6 +68,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     after_step: Callable[[int], None] | None = None,
     teach: Teach | None = None,
     heads: Sequence[str] = (),
+    on_epoch: Callable[[Record], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train `module` in place and return the figures.
@@ -77,6 +79,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     factors of the learning rate. `after_step` is called with the number of steps done so far
     (counted over all epochs), before the average is updated: for masks and shared weights.
     `heads`: layers that give logits of their own, whose loss is added.
+    `on_epoch` is called with each line of train.jsonl once it is written.
     `teach` adds to the loss; a checkpoint does not know of it, nor of the first weights: who calls
     with others begins a folder anew.
 
@@ -109,7 +112,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     display = Display(config.epochs * steps, state.epoch * steps + state.step, bar)
     # Who trains lean wants every byte back.
     heap = kept_heap() if config.memory == "plain" else nullcontext()
-    with ranks.watched(), heap, display, Heads(module, heads) as asked:
+    exact = deterministic() if config.deterministic else nullcontext()
+    with ranks.watched(), heap, exact, display, Heads(module, heads) as asked:
         run = Run(
             module=module,
             average=average,
@@ -134,9 +138,24 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
         while state.epoch < config.epochs:
             _epoch(run, after_step)
             _finish_epoch(run, val, folder)
+            if on_epoch and ranks.first:
+                on_epoch(state.history[-1])
     if average:
         average.copy_to(module)
     return _result(state)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Let torch take only what gives the same bits each time, on a GPU too, and slower there."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # What cuBLAS wants for it; read when its first kernel runs.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _device(wanted: torch.device | str) -> torch.device:

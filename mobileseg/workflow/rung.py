@@ -13,6 +13,7 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.slim.inherit import Inherited
 from mobileseg.train import data as train_data
+from mobileseg.train.board import board
 from mobileseg.train.compress.cluster import Clusters
 from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.distill import Lessons
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 class SlimOptions:
     """How a ladder is climbed. `only`: stop after this step, its ancestors alone before it.
 
-    command: what the person typed, to be kept with the figures.
+    command: what the person typed, to be kept with the figures. tensorboard: whether its events
+    are written, too.
     """
 
     runs: Path
@@ -45,6 +47,7 @@ class SlimOptions:
     progress: bool = True
     only: str | None = None
     command: str = ""
+    tensorboard: bool = False
 
 
 class TestPictures:
@@ -112,6 +115,7 @@ def train_rung(
             after_step=reshape,
             teach=_lessons(rung, net, teacher, stack),
             heads=rung.spec.heads(),
+            on_epoch=board(rung.run.folder / "tensorboard") if options.tensorboard else None,
         )
     for each in shapers:
         each.settle()

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from mobileseg.errors import MobilesegError
+from mobileseg.train.board import board
 from mobileseg.train.config import TrainConfig
 from mobileseg.train.data import Dataset, load
 from mobileseg.train.optim import Average, lr_factor, make_optimizer, state_tensors
@@ -286,3 +288,32 @@ def test_average() -> None:
         torch.testing.assert_close(tensor, before[name] + rise, msg=name)
     average.update(module, 0)  # early on the decay is 1/10
     torch.testing.assert_close(average.module[0].weight, before["0.weight"] + 0.91)  # type: ignore[index]
+
+
+def test_deterministic_is_for_the_training_alone(tmp_path: Path) -> None:
+    data, seen = write_list(tmp_path, 6), list[bool]()
+
+    def look(_: int) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    once = replace(CONFIG, epochs=1, deterministic=True)
+    plain, exact = tiny(), tiny()
+    train(exact, data, tmp_path / "exact", once, after_step=look)
+    assert seen
+    assert all(seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+    train(plain, data, tmp_path / "plain", replace(once, deterministic=False))
+    assert same(plain, exact)
+
+
+def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
+    data, run, events = write_list(tmp_path, 12), tmp_path / "run", tmp_path / "events"
+    with pytest.raises(StopError):
+        train(tiny(), data, run, after_step=stop_at(7), on_epoch=board(events))
+    result = train(tiny(), data, run, resume=True, on_epoch=board(events))
+    seen = EventAccumulator(str(events)).Reload()  # type: ignore[no-untyped-call]
+    for key, name in (("loss", "loss/train"), ("val_miou_percent", "accuracy/val mIoU, %")):
+        found = [(each.step, each.value) for each in seen.Scalars(name)]
+        assert [step for step, _ in found] == [1, 2, 3, 4]
+        want = [float(record[key] or 0) for record in result.history]
+        assert [value for _, value in found] == pytest.approx(want)

@@ -15,7 +15,7 @@ from torch import nn
 from mobileseg.train.config import AugmentConfig, DataConfig, LossConfig, TrainConfig
 from mobileseg.train.data import Dataset, load, pairs
 from mobileseg.train.evaluate import load_eval
-from mobileseg.train.loop import FitResult, fit
+from mobileseg.train.loop import FitResult, Record, fit
 from mobileseg.train.step import Teach
 
 SIZE = (20, 16)
@@ -55,6 +55,7 @@ def train(  # noqa: PLR0913 - as of `fit`
     *,
     device: str = "cpu",
     teach: Teach | None = None,
+    on_epoch: Callable[[Record], None] | None = None,
 ) -> FitResult:
     """Train in `folder` on a working size above the net's."""
     return fit(
@@ -72,6 +73,7 @@ def train(  # noqa: PLR0913 - as of `fit`
         progress=False,
         after_step=after_step,
         teach=teach,
+        on_epoch=on_epoch,
     )
 
 

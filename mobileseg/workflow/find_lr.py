@@ -1,0 +1,89 @@
+"""`mobileseg find-lr`: a step's network from its first weights, at every learning rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mobileseg.errors import unknown
+from mobileseg.figure import COLOURS, drawing
+from mobileseg.nets.module import build
+from mobileseg.recipe import Recipe
+from mobileseg.train import data as train_data
+from mobileseg.train.console import Display
+from mobileseg.train.find_lr import smoothed, suggested, try_rates
+from mobileseg.workflow.inherited import inherited_weights
+from mobileseg.workflow.plan import plan
+
+
+def find_lr(
+    recipe: Recipe,
+    runs: Path,
+    step: str | None,
+    rates: tuple[float, float],
+    steps: int,
+    device: str,
+    picture: Path | None,
+) -> dict[str, Any]:
+    """Return the rates, their losses and the one to take; draw them if `picture` names a file.
+
+    step: by default the first that is trained. Nothing is written into the run.
+    """
+    rungs = plan(recipe, runs)
+    trained = {rung.step.name: rung for rung in rungs if rung.step.train}
+    name = step or next(iter(trained), "")
+    if name not in trained:
+        raise unknown("--step", "trained step", name, trained)
+    rung = trained[name]
+    inherited = inherited_weights(recipe, rung, rungs)
+    net = build(rung.spec, recipe.seed)
+    net.load_state_dict(inherited.state)
+    config, fresh = recipe.training(rung.step), set(inherited.fresh)
+    size = rung.spec.image_size
+    with Display(steps, 0, True) as display:
+        tried = try_rates(
+            net,
+            train_data.load(recipe.data, "train", size, cache_dir=rung.run.folder / "cache"),
+            recipe.data,
+            config,
+            recipe.augment,
+            size,
+            low=rates[0],
+            high=rates[1],
+            steps=steps,
+            seed=recipe.seed,
+            device=device,
+            lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+            heads=rung.spec.heads(),
+            progress=lambda done, lr: display.step(done, f"lr {lr:.2g}"),
+        )
+    found: dict[str, Any] = {
+        "step": name,
+        "recipe_lr": config.lr,
+        "suggested_lr": suggested(tried),
+        "steps": len(tried),
+        "tried": [
+            {"lr": each.lr, "loss": each.loss, "smooth": float(smooth)}
+            for each, smooth in zip(tried, smoothed(tried), strict=True)
+        ],
+    }
+    if picture is not None:
+        _draw(found, picture)
+    return found
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    rates = [each["lr"] for each in found["tried"]]
+    with drawing(path, (7.0, 4.0)) as figure:
+        axes = figure.add_subplot()
+        axes.plot(rates, [each["loss"] for each in found["tried"]], color="#cccccc", linewidth=0.8)
+        axes.plot(rates, [each["smooth"] for each in found["tried"]], color=COLOURS[0])
+        for lr, word, colour in (
+            (found["suggested_lr"], "suggested", COLOURS[2]),
+            (found["recipe_lr"], "the recipe's", COLOURS[1]),
+        ):
+            if lr is not None:
+                axes.axvline(lr, color=colour, linestyle="--", label=f"{word}: {lr:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=found["step"])
+        axes.xaxis.set_major_formatter(lambda lr, _: f"{lr:.0e}")
+        axes.legend()
