@@ -5,12 +5,14 @@ No path of a request reaches the file system: it is looked up in the table or is
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,6 +28,7 @@ _DRAINED = 2**20
 _CONNECTIONS = 64
 _PATIENCE_S = 15
 _NEXT_PORTS = 20
+_PIECE = 2**16
 
 _TEXTS = {
     400: "This is no request that is answered here.",
@@ -46,6 +49,11 @@ class Content:
     body: bytes
     kept: bool = False
 
+    @cached_property
+    def packed(self) -> bytes:
+        """The body as gzip; WebAssembly is a third of itself, which a phone's radio notices."""
+        return gzip.compress(self.body, compresslevel=4)
+
 
 @dataclass(frozen=True)
 class Site:
@@ -53,13 +61,13 @@ class Site:
 
     contents: by path. policy: the Content-Security-Policy. posts: by path, what takes the JSON and
     answers with JSON; a MobilesegError is the page's mistake. entered: told of a browser that came
-    in, by its address.
+    in: its address, and the entrance for the next one.
     """
 
     contents: Mapping[str, Content]
     policy: str
     posts: Mapping[str, Callable[[Any], Any]]
-    entered: Callable[[str], None]
+    entered: Callable[[str, str], None]
 
 
 class Server(ThreadingHTTPServer):
@@ -198,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._text(429 if self.server.gate.locked else 403)
             return None
         self._cookie = session
-        self.server.site.entered(self.client_address[0])
+        self.server.site.entered(self.client_address[0], self.server.entrance)
         return parts.path
 
     _cookie = ""
@@ -239,9 +247,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(code, Content("text/plain; charset=utf-8", _TEXTS[code].encode()))
 
     def _send(self, code: int, content: Content) -> None:
+        body = content.body
         self.send_response(code)
         self.send_header("Content-Type", content.kind)
-        self.send_header("Content-Length", str(len(content.body)))
+        if content.kept and self._wants_packed():
+            body = content.packed
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
         kept = "private, max-age=86400, immutable" if content.kept else "no-store"
         self.send_header("Cache-Control", kept)
         self.send_header("Content-Security-Policy", self.server.site.policy)
@@ -255,7 +267,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content.body)
+        # In pieces: the timeout is of one write, and a slow phone needs longer for all of it.
+        for start in range(0, len(body), _PIECE):
+            self.wfile.write(body[start : start + _PIECE])
+
+    def _wants_packed(self) -> bool:
+        """Whether packing pays: not on the way from this machine to itself."""
+        return not self.server.local and "gzip" in str(self.headers.get("Accept-Encoding", ""))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what http.server itself refuses; nothing of the request is repeated."""

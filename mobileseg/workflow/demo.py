@@ -21,7 +21,7 @@ from mobileseg.demo.measurement import (
     read_measurements,
     received,
 )
-from mobileseg.demo.qr import qr_code
+from mobileseg.demo.qr import HINT, can_draw, qr_code
 from mobileseg.demo.runtime import VERSION, find_runtime
 from mobileseg.demo.server import Content, Server, Site, lan_address, open_server
 from mobileseg.errors import MobilesegError
@@ -100,12 +100,19 @@ def open_demo(run: Run, options: DemoOptions, say: Say) -> Demo:
     # A damaged file is said now, not when a phone's measurement would be lost.
     read_measurements(run.browser_path)
     address, certificate = _place(options)
-    gate = Gate()
-    notes = _Notes(run, files, say)
+    notes = _Notes(run, files, options.lan, say)
     site = _site(run, files, runtime, notes)
-    server = open_server(address, options.port, site, gate, certificate)
-    notes.server = server
-    notes.invite("open")
+    server = open_server(address, options.port, site, Gate(), certificate)
+    notes.invite("open", server.entrance)
+    _explain(options, certificate, say)
+    say("Ctrl-C ends it")
+    return Demo(run, server)
+
+
+def _explain(options: DemoOptions, certificate: Certificate | None, say: Say) -> None:
+    """Say what a person in the network meets."""
+    if options.lan and not can_draw():
+        say(HINT)
     if certificate is not None:
         say(
             "the browser will warn, since nobody but this machine vouches for the certificate; "
@@ -117,8 +124,6 @@ def open_demo(run: Run, options: DemoOptions, say: Say) -> Demo:
             "http: nothing is encrypted, and browsers refuse the camera to such a page: pictures "
             "only, on one thread"
         )
-    say("Ctrl-C ends it")
-    return Demo(run, server)
 
 
 def _place(options: DemoOptions) -> tuple[str, Certificate | None]:
@@ -264,24 +269,22 @@ def _policy(page: bytes) -> str:
 class _Notes:
     """What the server tells while it serves: who came in, and what was measured."""
 
-    def __init__(self, run: Run, files: Sequence[BrowserFile], say: Say) -> None:
-        self._run, self._say = run, say
+    def __init__(self, run: Run, files: Sequence[BrowserFile], lan: bool, say: Say) -> None:
+        self._run, self._lan, self._say = run, lan, say
         self._names = {file.sha256: file.name for file in files}
         self._lock = threading.Lock()
-        self.server: Server | None = None
 
-    def invite(self, word: str) -> None:
+    def invite(self, word: str, entrance: str) -> None:
         """Say the address that lets one browser in."""
-        assert self.server is not None
-        self._say(f"{word}: {self.server.entrance}")
-        if not self.server.local:
-            self._say(qr_code(self.server.entrance))
+        self._say(f"{word}: {entrance}")
+        if self._lan and can_draw():
+            self._say(qr_code(entrance))
 
-    def entered(self, address: str) -> None:
+    def entered(self, address: str, entrance: str) -> None:
         """Say that a browser came in, and where the next one may."""
         with self._lock:
             self._say(f"opened from {address}")
-            self.invite("for another browser")
+            self.invite("for another browser", entrance)
 
     def take(self, data: object) -> dict[str, Any]:
         """Keep a measurement with the run. Raises MobilesegError where it is none."""

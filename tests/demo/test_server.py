@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import http.client
 import json
@@ -9,6 +11,7 @@ import shutil
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +24,8 @@ from mobileseg.demo.server import LARGEST_POST, Content, Server, Site, open_serv
 from mobileseg.errors import MobilesegError
 
 PAGE = b"<!doctype html>the page"
+SCRIPT = b"let a = 1;" * 100
+BIG = 2**23
 
 
 @dataclass
@@ -70,6 +75,10 @@ def served() -> Iterator[Served]:
     taken: list[Any] = []
     entered: list[str] = []
 
+    def note(address: str, entrance: str) -> None:
+        assert entrance.endswith(gate.token)
+        entered.append(address)
+
     def take(data: Any) -> Any:
         if data == "wrong":
             raise MobilesegError("measurement: wrong")
@@ -78,9 +87,10 @@ def served() -> Iterator[Served]:
 
     contents = {
         "/": Content("text/html", PAGE),
-        "/runtime/a.js": Content("text/javascript", b"1", kept=True),
+        "/runtime/a.js": Content("text/javascript", SCRIPT, kept=True),
+        "/big": Content("application/wasm", bytes(BIG)),
     }
-    site = Site(contents, "default-src 'none'", {"/measurements": take}, entered.append)
+    site = Site(contents, "default-src 'none'", {"/measurements": take}, note)
     server = open_server("127.0.0.1", 0, site, gate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -223,6 +233,64 @@ def test_headers_isolate_the_page(served: Served) -> None:
 def test_other_methods_are_refused(served: Served, method: str) -> None:
     status, _, body = served.request(method, "/")
     assert status == 501 and method.encode() not in body
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nCookie: \xff\xfe=\x00\r\n\r\n",
+    ],
+)
+def test_garbage_is_answered_or_not_and_harms_nothing(
+    served: Served, raw: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.server.server_port), timeout=10) as line:
+        line.sendall(raw)
+        line.shutdown(socket.SHUT_WR)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while part := line.recv(65536):
+                answer += part
+    assert PAGE not in answer
+    assert served.request("GET", "/", Cookie=served.enter())[0] == 200
+    assert capsys.readouterr().err == ""
+
+
+def test_a_phone_gets_it_packed(served: Served) -> None:
+    cookie = served.enter()
+    for local, encoding in ((True, None), (False, "gzip")):
+        served.server.local = local
+        given = {"Cookie": cookie, "Accept_Encoding": "gzip, br"}
+        _, headers, body = served.request("GET", "/runtime/a.js", **given)
+        assert headers["Content-Encoding"] == encoding
+        assert (gzip.decompress(body) if encoding else body) == SCRIPT
+    assert "Content-Encoding" not in served.request("GET", "/", **given)[1]
+
+
+def test_a_slow_phone_gets_all_of_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.server.RequestHandlerClass, "timeout", 0.5)
+    cookie = served.enter()
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        line.settimeout(10)
+        line.connect(("127.0.0.1", served.server.server_port))
+        request = f"GET /big HTTP/1.1\r\nHost: {served.host}\r\nCookie: {cookie}\r\n\r\n"
+        line.sendall(request.encode())
+        with line.makefile("rb") as answer:
+            got = 0
+            # Longer than the timeout in all, though never without a sign of life.
+            for _ in range(8):
+                time.sleep(0.15)
+                got += len(answer.read(BIG // 8))
+    # The headers came first.
+    assert got == BIG
 
 
 def test_a_port_in_use_is_an_error_or_the_next_is_taken(served: Served) -> None:

@@ -30,6 +30,9 @@ export const state = {
   facing: 'user',
   backdrop: null,
   told: 0,
+  // Starting the camera, or measuring: a second press changes nothing. (A disabled button would lose
+  // the keyboard's focus.)
+  busy: false,
   networkTimes: new Times(),
   frameTimes: new Times(),
 };
@@ -167,28 +170,38 @@ function addPictures(files) {
 }
 
 async function startCamera() {
-  try {
-    const video = {...CAMERA, facingMode: state.facing};
-    state.stream = await navigator.mediaDevices.getUserMedia({video, audio: false});
-  } catch (error) {
-    say(NO_CAMERA[error.name] ?? `The camera does not start (${error.message}). Use pictures.`, true);
+  if (state.busy) {
     return;
   }
+  state.busy = true;
+  try {
+    const video = {...CAMERA, facingMode: state.facing};
+    const stream = await navigator.mediaDevices.getUserMedia({video, audio: false});
+    at('video').srcObject = stream;
+    await at('video').play();
+    await showCamera(stream);
+  } catch (error) {
+    say(NO_CAMERA[error.name] ?? `The camera does not start (${error.message}). Use pictures.`, true);
+  } finally {
+    state.busy = false;
+  }
+}
+
+async function showCamera(stream) {
+  state.stream = stream;
   state.picture = null;
-  at('video').srcObject = state.stream;
-  await at('video').play();
+  forgetTimes();
   at('camera').setAttribute('aria-pressed', 'true');
   at('camera').textContent = 'Stop camera';
   at('stage').classList.toggle('mirrored', state.facing === 'user');
   at('stage').setAttribute('aria-label', 'The camera, with its mask');
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((each) => each.kind === 'videoinput');
-  at('turn').hidden = cameras.length < 2;
   for (const each of at('strip').children) {
     each.setAttribute('aria-pressed', 'false');
   }
-  forgetTimes();
   say('The camera’s pictures stay in this browser.');
-  nextFrame(state.stream);
+  nextFrame(stream);
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((each) => each.kind === 'videoinput');
+  at('turn').hidden = !state.stream || cameras.length < 2;
 }
 
 function stopCamera() {
@@ -278,7 +291,10 @@ function element(kind, words) {
 
 async function sendMeasurement(event) {
   event.preventDefault();
-  at('send').disabled = true;
+  if (state.busy) {
+    return;
+  }
+  state.busy = true;
   at('sent').textContent = 'Measuring…';
   await serially(async () => {
     try {
@@ -292,7 +308,7 @@ async function sendMeasurement(event) {
       at('sent').textContent = `Not sent: ${error.message}`;
     }
   });
-  at('send').disabled = !state.network;
+  state.busy = false;
 }
 
 function listen() {

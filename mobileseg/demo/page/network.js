@@ -28,7 +28,7 @@ export async function backends() {
       found.push({key: `wasm-${threads}`, name: `Processor (wasm), ${threads} threads`, backend: 'wasm', threads});
     }
   }
-  if (await navigator.gpu?.requestAdapter()) {
+  if (await navigator.gpu?.requestAdapter().catch(() => null)) {
     found.push({key: 'webgpu', name: 'Graphics (WebGPU)', backend: 'webgpu', threads: null});
   }
   return found;
