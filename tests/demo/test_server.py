@@ -306,8 +306,8 @@ def test_a_port_in_use_is_an_error_or_the_next_is_taken(served: Served) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_https_with_a_certificate_of_its_own(served: Served) -> None:
-    certificate = self_signed("127.0.0.1")
-    server = open_server("127.0.0.1", 0, served.server.site, Gate(), certificate)
+    certificate, gate = self_signed("127.0.0.1"), served.server.gate
+    server = open_server("127.0.0.1", 0, served.server.site, gate, certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
