@@ -75,7 +75,24 @@ RecipeOf = Annotated[
     str | None,
     typer.Option("--recipe", help="Recipe whose data and [quantize] are meant, for a file."),
 ]
+Devices = Annotated[
+    int,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="Processes that train together on this machine, each with its share of every batch: "
+        "as many as GPUs, or on the CPU. Several machines: start the same command by torchrun.",
+    ),
+]
 RUNS = Path("runs")
+
+
+def share_out(devices: int) -> None:
+    """Run this very command as so many processes, if it is not one of them, and end as they do."""
+    from mobileseg.train.parallel.launch import launch, ranked
+
+    if devices > 1 and not ranked():
+        raise typer.Exit(launch(devices, [sys.executable, "-m", "mobileseg.cli", *sys.argv[1:]]))
 
 
 def parse_size(given: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import typer
 from mobileseg.cli.common import (
     RUNS,
     Data,
+    Devices,
     InputSize,
     Json,
     NetArg,
@@ -26,6 +27,7 @@ from mobileseg.cli.common import (
     is_file,
     require_file,
     say,
+    share_out,
     show,
     show_snippets,
     width,
@@ -65,6 +67,7 @@ def slim(
         ),
     ] = True,
     compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    devices: Devices = 1,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write its events into each step's folder, too.")
     ] = False,
@@ -73,22 +76,40 @@ def slim(
     """Climb a recipe's ladder: slim, train, quantize, price and compare every step.
 
     Example: mobileseg slim recipes/portrait.toml
+
+    Example: mobileseg slim recipes/portrait.toml --compute cuda --devices 4
     """
     from mobileseg.errors import GateError
     from mobileseg.recipe import read_recipe
     from mobileseg.report.ladder import exports_table, ladder_tables
-    from mobileseg.workflow import ladder
-    from mobileseg.workflow.rung import SlimOptions
 
     read = read_recipe(recipe, overrides or [], data)
+    if not dry_run:
+        share_out(devices)
+    # These wait for torch, which a process that only starts others has no use for.
+    from mobileseg.train.parallel.team import join
+    from mobileseg.workflow import ladder
+    from mobileseg.workflow.rung import SlimOptions, help_train
+
     if dry_run:
         steps = ladder.dry_run(read, runs)
         show({"recipe": read.name, "steps": steps}, ladder_tables(steps, width()), as_json)
         return
+    team = join()
     options = SlimOptions(
-        runs, compute, not resume, only=step, command=command_line(), tensorboard=tensorboard
+        runs,
+        team.device(compute),
+        not resume,
+        only=step,
+        team=team,
+        command=command_line(),
+        tensorboard=tensorboard,
     )
+    if not team.leads:
+        help_train(read, options)
+        return
     done = ladder.slim(read, options, say)
+    team.end()
     note = f"mIoU: class mean over {done['test_images']} pictures of the {done['test_split']} split"
     tables = ladder_tables(done["steps"], width(), note)
     if done["exported"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,8 @@ def _mapped(
     files = [cache_dir / f"{name}.images.npy", cache_dir / f"{name}.masks.npy"]
     if not all(file.exists() for file in files):
         shapes = [(len(chosen), *size, 3), (len(chosen), *size)]
-        parts = [file.with_suffix(".part") for file in files]
+        # Several processes may be at it: each has parts of its own.
+        parts = [file.with_suffix(f".{os.getpid()}.part") for file in files]
         arrays = [
             np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
             for part, shape in zip(parts, shapes, strict=True)

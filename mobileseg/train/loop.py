@@ -91,7 +91,8 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     of processes.
     """
     device = _device(device)
-    folder.mkdir(parents=True, exist_ok=True)
+    if ranks.first:
+        folder.mkdir(parents=True, exist_ok=True)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     module.train()
     if config.memory == "lean":
@@ -113,7 +114,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     # Who trains lean wants every byte back.
     heap = kept_heap() if config.memory == "plain" else nullcontext()
     exact = deterministic() if config.deterministic else nullcontext()
-    with ranks.watched(), heap, exact, display, Heads(module, heads) as asked:
+    with heap, exact, display, Heads(module, heads) as asked:
         run = Run(
             module=module,
             average=average,

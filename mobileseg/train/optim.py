@@ -88,8 +88,9 @@ class Average:
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Overwrite the weights and buffers of `module`."""
+        own = state_tensors(self.module)
         for name, tensor in state_tensors(module).items():
-            tensor.copy_(state_tensors(self.module)[name])
+            tensor.copy_(own[name])
 
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:

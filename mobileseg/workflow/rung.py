@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobileseg.export.runtime import load
 from mobileseg.nets.module import Net, build
+from mobileseg.nets.spec import read_spec
 from mobileseg.recipe import Recipe
-from mobileseg.runs import Run
+from mobileseg.runs import Run, ladder_folder
 from mobileseg.slim.inherit import Inherited
 from mobileseg.train import data as train_data
 from mobileseg.train.board import board
@@ -18,8 +20,10 @@ from mobileseg.train.compress.cluster import Clusters
 from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.distill import Lessons
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
-from mobileseg.train.loop import fit
+from mobileseg.train.loop import FitResult, fit
 from mobileseg.train.pairs import pairs
+from mobileseg.train.parallel.ranks import Ranks
+from mobileseg.train.parallel.team import Team
 from mobileseg.train.step import Teach
 from mobileseg.workflow.consumer import gzip_size, gzipped_sizes
 from mobileseg.workflow.export import export_net
@@ -46,6 +50,7 @@ class SlimOptions:
     restart: bool = False
     progress: bool = True
     only: str | None = None
+    team: Team = field(default_factory=Team)
     command: str = ""
     tensorboard: bool = False
 
@@ -77,20 +82,60 @@ def train_rung(
     size = rung.spec.image_size
     net = build(rung.spec, recipe.seed)
     net.load_state_dict(inherited.state)
-    cache = rung.run.folder / "cache"
-    train = train_data.load(recipe.data, "train", size, cache_dir=cache)
-    teacher = _teacher(recipe, rung, options)
-    if rung.step.distill is not None and rung.step.distill.unlabelled is not None:
-        assert teacher is not None
-        train += taught(rung.step.distill, teacher, recipe, size, cache, options.progress)
-    val = load_eval(pairs(recipe.data, "val"), recipe.data, size)
-    config = recipe.training(rung.step)
-    fresh = set(inherited.fresh)
     start = {}
     if rung.step.prune is not None:
         start["miou_before_training_percent"] = _percent(
             evaluate(module_predict(net), test.at(size), boundary=False)
         )
+    job = {
+        "step": rung.step.name,
+        "spec": rung.spec.as_dict(),
+        "fresh": list(inherited.fresh),
+    }
+    with options.team.work(job, options.device) as ranks:
+        result, train_images = _trained(recipe, rung, net, inherited.fresh, options, ranks)
+    rung.run.save_weights(net.state_dict())
+    # Built anew: what held the weights in training has no place in a file.
+    net = load_net(rung.run)
+    return {
+        **start,
+        "train_images": train_images,
+        "epochs": result.epochs,
+        "train_seconds": round(result.seconds, 1),
+        "images_per_second": round(result.images_per_second, 1),
+        **score(net, recipe, rung.run, test.at(size)),
+    }
+
+
+def help_train(recipe: Recipe, options: SlimOptions) -> None:
+    """Train what the leader of the team trains, until it has no more; write nothing."""
+    for job in options.team.jobs():
+        step = recipe[job["step"]]
+        run = Run(ladder_folder(options.runs, recipe) / step.name)
+        spec = read_spec(job["spec"], f"{recipe.name}: step {step.name!r}")
+        rung = Rung(step.name, step, None, spec, recipe.data.classes, run, key="")
+        with options.team.work(job, options.device) as ranks:
+            _trained(recipe, rung, build(spec), job["fresh"], options, ranks)
+
+
+def _trained(
+    recipe: Recipe,
+    rung: Rung,
+    net: Net,
+    fresh: Collection[str],
+    options: SlimOptions,
+    ranks: Ranks,
+) -> tuple[FitResult, int]:
+    """Train the net, of which the first process has the weights; return with how many pictures."""
+    ranks.spread(net)
+    size, cache = rung.spec.image_size, rung.run.folder / "cache"
+    train = train_data.load(recipe.data, "train", size, cache_dir=cache)
+    teacher = _teacher(recipe, rung, options)
+    if rung.step.distill is not None and rung.step.distill.unlabelled is not None:
+        assert teacher is not None
+        train += taught(rung.step.distill, teacher, recipe, size, cache, options.progress)
+    val = load_eval(pairs(recipe.data, "val"), recipe.data, size) if ranks.first else None
+    config = recipe.training(rung.step)
     shapers = _shapers(rung, net, config.epochs * max(1, len(train) // config.batch_size), recipe)
 
     def reshape(done: int) -> None:
@@ -116,20 +161,11 @@ def train_rung(
             teach=_lessons(rung, net, teacher, stack),
             heads=rung.spec.heads(),
             on_epoch=board(rung.run.folder / "tensorboard") if options.tensorboard else None,
+            ranks=ranks,
         )
     for each in shapers:
         each.settle()
-    rung.run.save_weights(net.state_dict())
-    # Built anew: what held the weights in training has no place in a file.
-    net = load_net(rung.run)
-    return {
-        **start,
-        "train_images": len(train),
-        "epochs": result.epochs,
-        "train_seconds": round(result.seconds, 1),
-        "images_per_second": round(result.images_per_second, 1),
-        **score(net, recipe, rung.run, test.at(size)),
-    }
+    return result, len(train)
 
 
 def _teacher(recipe: Recipe, rung: Rung, options: SlimOptions) -> Teacher | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -86,6 +87,14 @@ class Ranks:
             said = torch.empty(int(size), dtype=torch.uint8, device=device)
         dist.broadcast(said, 0)
         return said.cpu().numpy().tobytes()
+
+    def spread(self, module: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.count == 1:
+            return
+        device = next(module.parameters()).device
+        state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+        module.load_state_dict(load(self.told(save(state) if self.first else None, device)))
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """Return the module to call in training: its gradient is the mean over all processes."""
