@@ -91,8 +91,14 @@ def share_out(devices: int) -> None:
     """Run this very command as so many processes, if it is not one of them, and end as they do."""
     from mobileseg.train.parallel.launch import launch, ranked
 
-    if devices > 1 and not ranked():
-        raise typer.Exit(launch(devices, [sys.executable, "-m", "mobileseg.cli", *sys.argv[1:]]))
+    if devices == 1 or ranked():
+        return
+    try:
+        code = launch(devices, [sys.executable, "-m", "mobileseg.cli", *sys.argv[1:]])
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        code = 130
+    raise typer.Exit(code)
 
 
 def parse_size(given: str) -> tuple[int, int]:

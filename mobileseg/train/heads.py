@@ -22,19 +22,18 @@ class Heads:
             for name in names
         ]
 
-    def loss(self, loss: Loss, labels: Tensor, share: float = 1.0) -> Tensor | float:
+    def loss(self, loss: Loss, labels: Tensor, of_edges: Loss = edges) -> Tensor | float:
         """Return the sum of the losses of what the heads said since they were last asked.
 
         labels: [N, H, W]. Logits are resized to them, as the network's own output is; those of one
-        channel say where classes meet. share: the labels' part of the batch that `loss` is of.
+        channel say where classes meet: their loss is `of_edges`.
         """
         seen = list(self._seen)
         self._seen.clear()
         size = labels.shape[1:]
         wide = (F.interpolate(out, size=size, mode="bilinear") for out in seen)
         return sum(
-            (loss(out, labels) if out.shape[1] > 1 else share * edges(out, labels) for out in wide),
-            start=0.0,
+            ((loss if out.shape[1] > 1 else of_edges)(out, labels) for out in wide), start=0.0
         )
 
     def __enter__(self) -> Heads:

@@ -30,7 +30,7 @@ from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer
 from mobileseg.train.parallel.norm import make_synced
 from mobileseg.train.parallel.ranks import ALONE, Ranks
-from mobileseg.train.parallel.whole import SharedLoss, shared_teach
+from mobileseg.train.parallel.whole import SharedLoss
 from mobileseg.train.precision import make_scaler
 from mobileseg.train.step import Run, Teach, check_weights, look, order, shown, take_step
 
@@ -120,7 +120,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             average=average,
             optimizer=optimizer,
             loss=SharedLoss(loss, ranks) if ranks.count > 1 else loss,
-            teach=shared_teach(teach, ranks) if teach else None,
+            teach=teach,
             heads=asked,
             data=train,
             config=config,

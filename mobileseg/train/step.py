@@ -20,7 +20,7 @@ from mobileseg.train.config import AugmentConfig, TrainConfig
 from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
 from mobileseg.train.heads import Heads
-from mobileseg.train.losses import Losses, Whole
+from mobileseg.train.losses import Losses, Whole, edges
 from mobileseg.train.memory.lean import lean_forward
 from mobileseg.train.optim import Average, lr_factor, set_lr
 from mobileseg.train.parallel.ranks import Ranks
@@ -116,10 +116,16 @@ def _loss(run: Run, inputs: Tensor, labels: Tensor, whole: Whole | None, share: 
     def loss(out: Tensor, masks: Tensor) -> Tensor:
         return run.loss(out, masks, whole)
 
-    heads = run.heads.loss(loss, labels, share)
+    def of_edges(out: Tensor, masks: Tensor) -> Tensor:
+        # No sum over pixels: the edges of all processes' pictures weigh as much as what is none.
+        found = edges(run.ranks.joined(out), run.ranks.joined(masks))
+        return found * (whole.share if whole else 1)
+
+    heads = run.heads.loss(loss, labels, of_edges)
     found = loss(logits, labels) + run.config.auxiliary * heads
     if run.teach:
-        found = found + run.teach(inputs, logits) * (whole.share if whole else 1)
+        # A mean over pictures, whoever has them.
+        found = found + run.ranks.summed(run.teach(inputs, logits) * share)
     return found
 
 

@@ -56,5 +56,5 @@ def test_a_head_of_one_channel_says_where_classes_meet() -> None:
     labels = torch.randint(0, 2, (2, 8, 6))
     with Heads(net, ["coarse"]) as heads:
         net(x)
-        total = heads.loss(make_loss(LossConfig(dice=1.0)), labels, 0.5)
-        torch.testing.assert_close(total, 0.5 * edges(net.coarse(net.body(x)), labels))
+        total = heads.loss(make_loss(LossConfig(dice=1.0)), labels)
+        torch.testing.assert_close(total, edges(net.coarse(net.body(x)), labels))

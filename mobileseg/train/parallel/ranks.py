@@ -53,13 +53,6 @@ class Ranks:
         summed: Tensor = value if self.count == 1 else _Sum.apply(value)  # type: ignore[no-untyped-call]
         return summed
 
-    def mean(self, value: Tensor, rows: int) -> Tensor:
-        """Return the mean of all processes' values, which are means over so many rows each."""
-        if self.count == 1:
-            return value
-        sums = self.summed(torch.stack([value * rows, value.new_tensor(rows)]))
-        return sums[0] / sums[1]
-
     def joined(self, value: Tensor) -> Tensor:
         """Return the rows of all processes' values in order; the own rows have a gradient."""
         if self.count == 1:

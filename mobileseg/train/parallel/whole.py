@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mobileseg.train.losses import Losses, Whole
 from mobileseg.train.parallel.ranks import Ranks
-from mobileseg.train.step import Teach
 
 
 @dataclass(frozen=True)
@@ -16,8 +15,8 @@ class SharedLoss:
     """`Losses` of the pictures of all processes, asked with the own share's logits and masks.
 
     All processes get the same number; each has the gradient of its own logits, so parameters want
-    the sum of all processes' gradients. Cross entropy sends two numbers. Dice and Lovász compare
-    whole masks: with them every process gets all logits, and the result is exact as well.
+    the sum of all processes' gradients. A sum over pixels, as cross entropy, sends two numbers. Of
+    others, as Dice and Lovász, every process gets all logits, and the result is exact as well.
     """
 
     loss: Losses
@@ -39,8 +38,3 @@ class SharedLoss:
         # Where all adds up the share of the pictures is not asked for.
         whole = whole or Whole(self.counted(masks), 1 / self.ranks.count)
         return self.ranks.summed(self.loss(logits, masks, whole))
-
-
-def shared_teach(teach: Teach, ranks: Ranks) -> Teach:
-    """Return what a teacher adds for the pictures of all processes: a mean over pictures."""
-    return lambda inputs, logits: ranks.mean(teach(inputs, logits), len(inputs))
