@@ -150,6 +150,7 @@ class TrainConfig(Table):
     accumulate: Annotated[int, Gt(0), Le(65536)] = 1
     # lean: norms, activations, depthwise layers and resizes are computed again on the way back
     memory: Literal["plain", "lean"] = "plain"
+    recompute: tuple[str, ...] = ()  # globs of blocks that keep what they read alone
     # the same bits again on a GPU too, slower there; on a CPU they are in any case
     deterministic: bool = False
     validate_every: Epochs = 1  # epochs; the last epoch always

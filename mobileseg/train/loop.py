@@ -26,6 +26,7 @@ from mobileseg.train.heads import Heads
 from mobileseg.train.losses import class_weights, make_loss
 from mobileseg.train.memory.heap import kept_heap
 from mobileseg.train.memory.lean import make_lean
+from mobileseg.train.memory.recompute import units
 from mobileseg.train.metrics import percent
 from mobileseg.train.optim import Average, lr_factor, make_optimizer
 from mobileseg.train.parallel.norm import make_synced
@@ -111,8 +112,9 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     )
     bar = progress and ranks.first
     display = Display(config.epochs * steps, state.epoch * steps + state.step, bar)
-    # Who trains lean wants every byte back.
-    heap = kept_heap() if config.memory == "plain" else nullcontext()
+    # Who saves memory wants every byte back.
+    saving = config.memory == "lean" or config.recompute
+    heap = nullcontext() if saving else kept_heap()
     exact = deterministic() if config.deterministic else nullcontext()
     with heap, exact, display, Heads(module, heads) as asked:
         run = Run(
@@ -133,6 +135,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
             steps=steps,
             display=display,
             ranks=ranks,
+            units=units(module, config.recompute, config.memory == "lean"),
             scaler=_scaler(config, device, state),
             called=ranks.wrapped(module),
         )

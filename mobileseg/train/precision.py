@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
 import torch
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -11,6 +15,14 @@ def mixed(device: str, precision: str) -> torch.autocast:
     """Return the context of a forward pass; it changes nothing for float32."""
     kind = _TYPES.get(precision)
     return torch.autocast(device, kind, enabled=kind is not None)
+
+
+def precision_now() -> Callable[[], AbstractContextManager[object]]:
+    """Return what enters the autocast that is on now, for what is computed again later."""
+    kinds = [kind for kind in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(kind)]
+    if not kinds:
+        return nullcontext
+    return partial(torch.autocast, kinds[0], torch.get_autocast_dtype(kinds[0]))
 
 
 def make_scaler(device: str, precision: str) -> torch.amp.GradScaler:

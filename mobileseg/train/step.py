@@ -22,6 +22,7 @@ from mobileseg.train.data import Dataset
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import Losses, Whole, edges
 from mobileseg.train.memory.lean import lean_forward
+from mobileseg.train.memory.recompute import Unit, recomputed
 from mobileseg.train.optim import Average, lr_factor, set_lr
 from mobileseg.train.parallel.ranks import Ranks
 from mobileseg.train.precision import mixed
@@ -60,6 +61,7 @@ class Run:
     display: Display
     ranks: Ranks
     scaler: torch.amp.GradScaler
+    units: tuple[Unit, ...]  # what the network is computed in where parts are computed again
     called: nn.Module  # the module, or what calls it among several processes
     pending: list[tuple[int, Tensor]] = field(default_factory=list)  # losses not yet looked at
 
@@ -167,7 +169,8 @@ def _draws(run: Run) -> Iterator[None]:
 
 def _forward(run: Run, inputs: Tensor, labels: Tensor) -> Tensor:
     lean = lean_forward() if run.config.memory == "lean" else nullcontext()
-    with mixed(run.device.type, run.config.precision), lean:
+    precision = mixed(run.device.type, run.config.precision)
+    with precision, lean, recomputed(run.module, run.units):
         try:
             logits: Tensor = run.called(inputs)
         except ValueError as error:

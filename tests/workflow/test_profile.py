@@ -34,6 +34,10 @@ def test_a_ladder_trains_lean(copy: Place, call: Call) -> None:
         "--restart",
         "--set",
         "train.memory=lean",
+        "--set",
+        'train.recompute=["conv*"]',
+        "--set",
+        "train.accumulate=2",
     )
     assert said.code == 0, said.err
     assert "thin: training" in said.err

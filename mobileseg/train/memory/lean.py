@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from mobileseg.train.precision import precision_now
 
 Keep: TypeAlias = Callable[[Tensor], None]
 """Called with every tensor that autograd really keeps."""
@@ -105,13 +106,15 @@ class _Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = func(*args, **(kwargs or {}))
-        if func in _CHEAP and (func not in _CONVS or _depthwise(args)):
+        # Without gradients nothing is kept, so nothing need be known.
+        wanted = torch.is_grad_enabled() and func in _CHEAP
+        if wanted and (func not in _CONVS or _depthwise(args)):
             self._known.add(given, self._call(func, args, kwargs or {}))
         return given
 
     def _call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> _Again:
         sources = [self._source(arg) for arg in args]
-        precision = _precision()
+        precision = precision_now()
 
         @torch.no_grad()
         def compute() -> Tensor:
@@ -130,14 +133,6 @@ class _Watch(TorchFunctionMode):
             roots = tuple(root for part in parts for root in part.roots)
             return (lambda: [part.compute() for part in parts]), roots
         return (lambda: arg), ()
-
-
-def _precision() -> Callable[[], AbstractContextManager[object]]:
-    """Return the autocast that is on now, to be entered on the way back."""
-    kinds = [kind for kind in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(kind)]
-    if not kinds:
-        return nullcontext
-    return partial(torch.autocast, kinds[0], torch.get_autocast_dtype(kinds[0]))
 
 
 _CONVS = {torch.conv2d, F.conv2d}
@@ -161,7 +156,8 @@ class LeanNorm(nn.BatchNorm2d):
         if not self.training:
             out: Tensor = self.activate(super().forward(x))
             return out
-        given: Tensor = _NormAct.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        known = _running[-1] if _running and torch.is_grad_enabled() else None
+        given: Tensor = _NormAct.apply(x, self.weight, self.bias, self, known)  # type: ignore[no-untyped-call]
         return given
 
     def normed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -170,9 +166,11 @@ class LeanNorm(nn.BatchNorm2d):
         The count is for norms over more pictures than these.
         """
         assert self.momentum is not None
-        if self.num_batches_tracked is not None:
+        running: tuple[Tensor | None, Tensor | None] = None, None
+        if self.track_running_stats:
+            assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-        running = self.running_mean, self.running_var
+            running = self.running_mean, self.running_var
         plain, mean, scale = torch.native_batch_norm(
             x, self.weight, self.bias, *running, True, self.momentum, self.eps
         )
@@ -190,15 +188,17 @@ class LeanNorm(nn.BatchNorm2d):
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: LeanNorm) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: LeanNorm, known: _Known | None
+    ) -> Tensor:
         plain, mean, scale, count = norm.normed(x)
         given: Tensor = norm.activate(plain)
         # An activation that is none gives what it gets: a tensor of its own is wanted.
         given = given.view_as(given) if given is plain else given
         ctx.save_for_backward(x, weight, bias, mean, scale, count)
         ctx.norm = norm
-        if _running:
-            known, activate = _running[-1], norm.activate
+        if known is not None:
+            activate = norm.activate
             before = known.again(x)
             known.add(
                 given,
@@ -210,13 +210,13 @@ class _NormAct(torch.autograd.Function):
         return given
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, weight, bias, mean, scale, count = ctx.saved_tensors
         norm = ctx.norm
         with torch.enable_grad():
             plain = _normed(x, weight, bias, mean, scale).detach().requires_grad_()
             (passed,) = torch.autograd.grad(norm.activate(plain), plain, gradient)
-        return *norm.gradients(passed, x, mean, scale, count), None
+        return *norm.gradients(passed, x, mean, scale, count), None, None
 
 
 @torch.no_grad()

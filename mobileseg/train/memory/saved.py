@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mobileseg.train.memory.lean import Keep, lean_forward, place
+from mobileseg.train.memory.recompute import Unit, recomputed
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,22 @@ class Saved:
         return sums
 
 
-def saved_bytes(module: nn.Module, inputs: Tensor, lean: bool = False) -> Saved:
+def saved_bytes(
+    module: nn.Module, inputs: Tensor, lean: bool = False, parts: Sequence[Unit] = ()
+) -> Saved:
     """Return what a forward pass in train mode leaves behind for the backward pass.
 
-    lean: within `lean_forward`.
+    lean: within `lean_forward`. parts: what `units` says of the module.
 
-    Each storage counts once, for the module that met it first. inputs: may be on the meta device,
-    like the module: then nothing is computed and the count is the same. The module's buffers move
-    as they do in training.
+    Each storage counts once, for the module that met it first; what a unit keeps, for its last
+    block. inputs: may be on the meta device, like the module: then nothing is computed and the
+    count is the same. The module's buffers move as they do in training.
     """
     own = {place(t) for t in (*module.parameters(), *module.buffers())}
     seen: dict[int, Tensor] = {}
     counts: dict[str, int] = {}
     running: list[str] = []
+    left = [""]
 
     def keep(tensor: Tensor) -> None:
         where = place(tensor)
@@ -52,7 +56,7 @@ def saved_bytes(module: nn.Module, inputs: Tensor, lean: bool = False) -> Saved:
             return
         # Kept alive: its place is not given to another while we count.
         seen[where] = tensor
-        name = running[-1] if running else ""
+        name = (running[-1] if running else "") or left[-1]
         counts[name] = counts.get(name, 0) + tensor.untyped_storage().nbytes()
 
     def enter(name: str) -> None:
@@ -61,12 +65,15 @@ def saved_bytes(module: nn.Module, inputs: Tensor, lean: bool = False) -> Saved:
     with ExitStack() as stack:
         for name, part in module.named_modules():
             before = part.register_forward_pre_hook(lambda *_, name=name: enter(name))
-            after = part.register_forward_hook(lambda *_: _drop(running), always_call=True)
+            after = part.register_forward_hook(
+                lambda *_: left.append(running.pop()), always_call=True
+            )
             stack.callback(before.remove)
             stack.callback(after.remove)
         was_training = module.training
         module.train()
-        with lean_forward(keep) if lean else saved_tensors_hooks(_keeping(keep), lambda x: x):
+        watch = lean_forward(keep) if lean else saved_tensors_hooks(_keeping(keep), lambda x: x)
+        with watch, recomputed(module, parts):
             out = module(inputs)
         module.train(was_training)
         del out
@@ -79,7 +86,3 @@ def _keeping(keep: Keep) -> Callable[[Tensor], Tensor]:
         return tensor
 
     return pack
-
-
-def _drop(running: list[str]) -> None:
-    running.pop()

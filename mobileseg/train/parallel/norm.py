@@ -108,8 +108,9 @@ def _forward(
 @torch.no_grad()
 def _follow(norm: SyncNorm | SyncLeanNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics; `variance` is the unbiased one."""
-    if norm.running_mean is None or norm.running_var is None:
+    if not norm.track_running_stats:
         return
+    assert norm.running_mean is not None and norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
