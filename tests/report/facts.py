@@ -54,6 +54,7 @@ def priced(label: str, layers: tuple[str, ...]) -> dict[str, Any]:
             "ms": 0.1 * (number + 1),
             "share": 0.2,
             "bound": "memory",
+            "measured_ms": 0.15 if number else None,
             "output_shape": [1, 8, 32, 48],
         }
         for number, layer in enumerate(layers)
@@ -91,6 +92,7 @@ def looked(label: str) -> dict[str, Any]:
         "images": 6,
         "of": 6,
         "file": f"{HOSTILE}.tflite",
+        "classes": [{"name": HOSTILE, "colour": "#00ff00"}],
         "worst": [{"image": f"{HOSTILE}.jpg", "overlays": overlays}],
         "heat": {"picture": embedded(heated(heat)), "size": [8, 12]} | hot,
     }

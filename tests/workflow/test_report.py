@@ -89,6 +89,9 @@ def test_one_run_and_its_measured_time(copy: Place, call: Call) -> None:
     assert said["parts"]["measured"] == 2 and said["parts"]["pictures"] == 0
     measured = json.loads((run / "latency" / "int8.json").read_text())["measured"]
     text = (run / "report.html").read_text(encoding="utf-8")
+    assert "measured, ms" in text
+    longest = max(time for time in measured["operators_ms"] if isinstance(time, float))
+    assert f"{longest:.3f}" in text
     assert f"{measured['median_ms']:.2f}" in text and "Accuracy against measured time" in text
     assert "were not asked for" in text
     assert "in Chrome 130 on Pixel 4" in text and "3.21" in text

@@ -85,12 +85,12 @@ def _labels(
     for point in sorted(points, key=lambda each: each not in front):
         long = wide(point.name)
         for dx, dy in _PLACES:
-            left = x(point.cost) + dx - (0 if dx > 0 else long if dx < 0 else long / 2)
-            base = y(point.score) + dy
+            at, base = x(point.cost) + dx, y(point.score) + dy
+            left = at - (0 if dx > 0 else long if dx < 0 else long / 2)
             box = (left, base - _LETTER_HEIGHT + 3, left + long, base + 3)
             inside = box[0] > x.start and box[2] < WIDTH and box[1] > 16 and box[3] < y.start
             if inside and not any(_meet(box, other) for other in taken):
-                drawing.text(left, base, point.name)
+                drawing.text(at, base, point.name, "start" if dx > 0 else "end" if dx else "middle")
                 taken.append(box)
                 break
 

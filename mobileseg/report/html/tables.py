@@ -183,8 +183,10 @@ FIGURES = {
 
 def operators_table(priced: Facts) -> HtmlTable:
     """Return a network's operators in running order."""
-    columns = ("#", "layer", "kind", "output", "MMAC", "parameters", "KB moved", "ms", "share, %")
-    table = HtmlTable(f"Operators of {priced['label']}", (*columns, "bound by"))
+    columns = ["#", "layer", "kind", "output", "MMAC", "parameters", "KB moved", "ms", "share, %"]
+    measured = any(row["measured_ms"] is not None for row in priced["rows"])
+    columns += ["measured, ms", "bound by"] if measured else ["bound by"]
+    table = HtmlTable(f"Operators of {priced['label']}", tuple(columns))
     for number_, row in enumerate(priced["rows"]):
         table.rows.append(
             [
@@ -197,10 +199,15 @@ def operators_table(priced: Facts) -> HtmlTable:
                 Cell(f"{row['bytes_moved'] / 1024:.1f}", row["bytes_moved"]),
                 Cell(f"{row['ms']:.3f}", row["ms"]),
                 Cell(f"{100 * row['share']:.1f}", row["share"]),
+                *([_time(row["measured_ms"])] if measured else []),
                 Cell(row["bound"]),
             ]
         )
     return table
+
+
+def _time(value: float | None) -> Cell:
+    return NONE if value is None else Cell(f"{value:.3f}", value)
 
 
 def measured_table(measured: Sequence[Facts]) -> HtmlTable:

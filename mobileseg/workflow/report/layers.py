@@ -37,15 +37,29 @@ def _priced(run: Run) -> dict[str, Any]:
     profile = device(run.recipe().devices[0])
     precision: Precision = "float32" if profile.int8 is None else "int8"
     pricing = price(run_graph(run, run.spec(), Forms(precision == "int8")), profile)
+    times = _operator_times(run, precision, len(pricing.rows))
     return {
         "device": profile.name,
         "title": profile.title,
         "precision": precision,
         "ms": pricing.ms,
-        "rows": [{key: getattr(row, key) for key in _KEYS} for row in pricing.rows],
+        "rows": [
+            {key: getattr(row, key) for key in _KEYS} | {"measured_ms": time}
+            for row, time in zip(pricing.rows, times, strict=True)
+        ],
         "kinds": [kind.kernel for kind in pricing.by_kind()],
         "roof": roof_of(pricing, precision).as_dict(),
     }
+
+
+def _operator_times(run: Run, precision: Precision, count: int) -> list[Any]:
+    """Return each operator's measured milliseconds; None for those that have none of their own."""
+    path = run.latency_folder / f"{precision}.json"
+    said = read_json(path) if path.is_file() else None
+    times = said.get("measured", {}).get("operators_ms", []) if isinstance(said, dict) else []
+    if len(times) != count:
+        return [None] * count
+    return [time if isinstance(time, float) else None for time in times]
 
 
 def sensitivity(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:

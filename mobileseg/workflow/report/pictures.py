@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mobileseg.errors import MobilesegError
 from mobileseg.export.runtime import load
 from mobileseg.files import read_json
-from mobileseg.report.picture import embedded, heated, tinted
+from mobileseg.recipe import Recipe
+from mobileseg.report.picture import embedded, heated, palette, tinted
 from mobileseg.runs import Run
 from mobileseg.train.config import IGNORE
 from mobileseg.train.console import Display
@@ -22,7 +23,9 @@ from mobileseg.train.evaluate import EvalSet, labels_at, load_eval, module_predi
 from mobileseg.train.metrics import Scores
 from mobileseg.train.pairs import Pair, pairs
 from mobileseg.train.pictures import read_image, resize_image, resize_mask
+from mobileseg.workflow.export import export_stem
 from mobileseg.workflow.network import Pictures, Predict, file_predict, load_net
+from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.report.parts import Gathered, Shown
 
 _BATCH = 16
@@ -83,7 +86,7 @@ def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> d
     # From all of the list, for lists are often sorted by where the pictures come from.
     at = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
     evalset = load_eval([every[i] for i in at], recipe.data, net.spec.image_size)
-    path = gathered.attempt("pictures", each.label, int8_file, each.run)
+    path = gathered.attempt("pictures", each.label, int8_file, each.run, recipe)
     int8 = None if path is None else file_predict(load(path))
     seen = _seen(evalset, module_predict(net), int8)
     classes = recipe.data.classes
@@ -96,6 +99,7 @@ def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> d
         "images": len(seen),
         "of": len(every),
         "file": None if path is None else path.name,
+        "classes": _colours(classes),
         "worst": [_shown(one, classes) for one in worst],
     }
     if int8 is not None:
@@ -110,8 +114,15 @@ def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> d
     return found
 
 
-def int8_file(run: Run) -> Path:
-    """Return the run's int8 file with logits. Raises MobilesegError where it has none."""
+def int8_file(run: Run, recipe: Recipe) -> Path:
+    """Return the int8 file that ships, or else another one with logits.
+
+    Raises MobilesegError where the run has none.
+    """
+    stem = export_stem(recipe, run, ExportOptions(), run.qat.ranges_path.is_file())
+    shipped = run.export_folder / f"{stem}.tflite"
+    if shipped.is_file():
+        return shipped
     for path in sorted(run.export_folder.glob("*.tflite")):
         beside = path.with_suffix(".json")
         said = read_json(beside) if beside.is_file() else None
@@ -177,6 +188,15 @@ def _shown(one: Seen, classes: Sequence[str]) -> dict[str, Any]:
             }
         )
     return {"image": one.pair.image.name, "overlays": overlays}
+
+
+def _colours(classes: Sequence[str]) -> list[dict[str, str]]:
+    """Return the colour of each class that has one."""
+    shades = palette(len(classes))[1:]
+    return [
+        {"name": name, "colour": f"#{red:02x}{green:02x}{blue:02x}"}
+        for name, (red, green, blue) in zip(classes[1:], shades, strict=True)
+    ]
 
 
 def _drawn(mask: Pictures) -> Pictures:
