@@ -5,7 +5,8 @@ all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.saf
 `report.json`, `export/`, `latency/`, `quantize/`, `qat/` (a training of its own, as int8); of a
 pruning step also `sensitivity.json`, `pruned.json` and `start.safetensors`, what training begins
 with;
-`runs/NAME/report.json` the ladder's table.
+`runs/NAME/report.json` the ladder's table. `report.html`, in a step's folder or in the ladder's, is
+what `mobileseg report` wrote last.
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ class Run:
     @property
     def report_path(self) -> Path:
         return self.folder / "report.json"
+
+    @property
+    def page_path(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def ladder_page_path(self) -> Path:
+        return self.folder.parent / "report.html"
 
     @property
     def export_folder(self) -> Path:

@@ -103,14 +103,14 @@ def report(
 def _out(every: Sequence[Shown], out: Path | None) -> Path:
     if out is not None:
         if out.is_dir():
-            raise MobilesegError(f"--out {out}: is a folder; name a file, as {out / 'report.html'}")
+            raise MobilesegError(f"--out {out}: is a folder; name a file in it")
         return out
     if len(every) == 1:
-        return every[0].run.folder / "report.html"
+        return every[0].run.page_path
     ladders = {each.run.folder.resolve().parent for each in every}
     if len(ladders) > 1:
         raise MobilesegError("runs of several ladders: say where to write with --out FILE")
-    return every[0].run.folder.parent / "report.html"
+    return every[0].run.ladder_page_path
 
 
 def _title(every: Sequence[Shown]) -> str:

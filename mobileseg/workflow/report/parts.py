@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
 from mobileseg.errors import MobilesegError
+from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
+from mobileseg.train.pairs import Split
 
 Part: TypeAlias = Literal[
     "ladder", "layers", "files", "int8", "pictures", "training", "commands", "environment"
@@ -40,6 +42,11 @@ class Gathered:
         except MobilesegError as error:
             self.lacks(part, label, str(error))
             return None
+
+
+def judged_on(recipe: Recipe) -> Split:
+    """Return the part of the data that a step's figures are of."""
+    return "val" if recipe.data.test is None else "test"
 
 
 def shown(runs: list[Run]) -> list[Shown]:

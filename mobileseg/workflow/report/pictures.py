@@ -26,7 +26,7 @@ from mobileseg.train.pictures import read_image, resize_image, resize_mask
 from mobileseg.workflow.export import export_stem
 from mobileseg.workflow.network import Pictures, Predict, file_predict, load_net
 from mobileseg.workflow.options import ExportOptions
-from mobileseg.workflow.report.parts import Gathered, Shown
+from mobileseg.workflow.report.parts import Gathered, Shown, judged_on
 
 _BATCH = 16
 # So many of the worst are shown, this long at most: to be looked at, in a file to be mailed.
@@ -36,30 +36,41 @@ _LONGEST = 200
 Reals = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
-    """One picture: class numbers of both at the mask's size, and how far apart they are.
+    """One picture, and what both said of it: logits [C, h, w]; None without an int8 file.
 
-    heat [h, w], at the network's output: the probability, in [0, 1], that float and int8 share out
-    otherwise. int8 and heat are None without an int8 file.
+    Classes at the mask's size are made when asked for: many large ones would fill the memory.
     """
 
     pair: Pair
     truth: Pictures
-    float32: Pictures
-    int8: Pictures | None
-    heat: Reals | None
+    float32: Reals
+    int8: Reals | None
 
     @property
-    def judged(self) -> Pictures:
-        """The class numbers that ship: of int8, if it is there."""
+    def judged(self) -> Reals:
+        """What ships: int8, if it is there."""
         return self.float32 if self.int8 is None else self.int8
 
-    def miou(self, classes: Sequence[str], of: Pictures) -> float:
+    def labels(self, of: Reals) -> Pictures:
+        """Return class numbers at the mask's size."""
+        return labels_at(of, self.truth.shape)
+
+    def miou(self, classes: Sequence[str], of: Reals) -> float:
         """Mean IoU over the picture's own classes; nan where all of it is ignored."""
         scores = Scores(classes, boundary=False)
-        scores.add(self.truth, of)
+        scores.add(self.truth, self.labels(of))
         return scores.miou
+
+    @property
+    def heat(self) -> Reals | None:
+        """The probability [h, w], in [0, 1], that float and int8 share out otherwise."""
+        if self.int8 is None:
+            return None
+        # Half the sum counts each share that moved once.
+        moved: Reals = 0.5 * np.abs(_shares(self.float32) - _shares(self.int8)).sum(axis=0)
+        return moved
 
 
 def pictures(
@@ -81,8 +92,8 @@ def pictures(
 
 def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> dict[str, Any]:
     recipe, net = each.run.recipe().with_data(data), load_net(each.run)
-    split = "val" if recipe.data.test is None else "test"
-    every = pairs(recipe.data, "val" if split == "val" else "test")
+    split = judged_on(recipe)
+    every = pairs(recipe.data, split)
     # From all of the list, for lists are often sorted by where the pictures come from.
     at = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
     evalset = load_eval([every[i] for i in at], recipe.data, net.spec.image_size)
@@ -103,8 +114,7 @@ def _looked(each: Shown, gathered: Gathered, count: int, data: Path | None) -> d
         "worst": [_shown(one, classes) for one in worst],
     }
     if int8 is not None:
-        heats = [one.heat for one in seen if one.heat is not None]
-        mean = np.mean(heats, axis=0)
+        mean = np.mean([heat for one in seen if (heat := one.heat) is not None], axis=0)
         found["heat"] = {
             "picture": embedded(heated(mean, hottest=float(mean.max()))),
             "mean_percent": 100 * float(mean.mean()),
@@ -138,19 +148,12 @@ def int8_file(run: Run, recipe: Recipe) -> Path:
 def _seen(evalset: EvalSet, float32: Predict, int8: Predict | None) -> list[Seen]:
     found: list[Seen] = []
     for start in range(0, len(evalset), _BATCH):
-        images = evalset.images[start : start + _BATCH]
+        part = slice(start, start + _BATCH)
+        images = evalset.images[part]
         plain = float32(images)
-        rounded = None if int8 is None else int8(images)
-        for i, logits in enumerate(plain):
-            pair, truth = evalset.pairs[start + i], evalset.masks[start + i]
-            mine = labels_at(logits, truth.shape)
-            if rounded is None:
-                found.append(Seen(pair, truth, mine, None, None))
-                continue
-            theirs = labels_at(rounded[i], truth.shape)
-            # Half the sum counts each share that moved once.
-            heat = 0.5 * np.abs(_shares(logits) - _shares(rounded[i])).sum(axis=0)
-            found.append(Seen(pair, truth, mine, theirs, heat))
+        rounded = [None] * len(images) if int8 is None else int8(images)
+        every = zip(evalset.pairs[part], evalset.masks[part], plain, rounded, strict=True)
+        found += [Seen(*each) for each in every]
     return found
 
 
@@ -166,25 +169,25 @@ def _shown(one: Seen, classes: Sequence[str]) -> dict[str, Any]:
     scale = min(1.0, _LONGEST / max(image.shape[:2]))
     size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     small = resize_image(image, size)
-    masks = {"truth": one.truth, "float": one.float32}
-    if one.int8 is not None:
-        masks["int8"] = one.int8
+    said = {"float": one.float32} | ({} if one.int8 is None else {"int8": one.int8})
+    masks = {"truth": one.truth} | {name: one.labels(logits) for name, logits in said.items()}
     overlays = [
         {
             "name": name,
             "picture": embedded(tinted(small, resize_mask(_drawn(mask), size))),
             "shares": _counted(mask, classes),
-            "miou_percent": None if name == "truth" else 100 * one.miou(classes, mask),
+            "miou_percent": 100 * one.miou(classes, said[name]) if name in said else None,
         }
         for name, mask in masks.items()
     ]
-    if one.heat is not None:
+    heat = one.heat
+    if heat is not None:
         overlays.append(
             {
                 "name": "heat",
-                "picture": embedded(heated(one.heat, small)),
-                "mean_percent": 100 * float(one.heat.mean()),
-                "highest_percent": 100 * float(one.heat.max()),
+                "picture": embedded(heated(heat, small)),
+                "mean_percent": 100 * float(heat.mean()),
+                "highest_percent": 100 * float(heat.max()),
             }
         )
     return {"image": one.pair.image.name, "overlays": overlays}

@@ -13,7 +13,7 @@ from mobileseg.workflow.consumer import gzip_size
 from mobileseg.workflow.device import device
 from mobileseg.workflow.ladder import rows_of
 from mobileseg.workflow.options import FORMATS
-from mobileseg.workflow.report.parts import Gathered, Shown
+from mobileseg.workflow.report.parts import Gathered, Shown, judged_on
 
 # Without these a row says nothing of a network.
 _COUNTED = ("image_size", "params", "macs", "float32_bytes", "int8_bytes", "estimated_ms")
@@ -26,7 +26,7 @@ def ladder_rows(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any
     ]
     counted = rows_of([each.run for each in readable]) if readable else []
     fresh = {
-        each.run: row | {"split": _split(each.run)}
+        each.run: row | {"split": judged_on(each.run.recipe())}
         for each, row in zip(readable, counted, strict=True)
     }
     rows = []
@@ -52,11 +52,6 @@ def _readable(run: Run) -> bool:
     for name in recipe.devices:
         device(name)
     return bool(recipe[run.folder.name]) and bool(run.spec())
-
-
-def _split(run: Run) -> str:
-    """Return the part of the data that a step is judged on."""
-    return "val" if run.recipe().data.test is None else "test"
 
 
 def _stored(run: Run) -> dict[str, Any]:
