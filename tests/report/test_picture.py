@@ -27,7 +27,8 @@ def test_a_class_has_its_colour_and_the_background_none() -> None:
 def test_heat_grows_brighter_up_to_the_hottest() -> None:
     heat = np.linspace(0, 1, 50, dtype=np.float32)[None]
     light = heated(heat).astype(int).sum(axis=2)[0]
-    assert (np.diff(light) >= 0).all() and light[0] < 100 < 600 < light[-1]
+    assert (np.diff(light) >= 0).all()
+    assert light[0] < 100 and light[-1] > 600
     assert (light[heat[0] >= HOTTEST] == light[-1]).all()
     # Another scale, another end.
     assert (heated(heat, hottest=1.0)[0, 25] != heated(heat)[0, 25]).any()
