@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -94,6 +95,11 @@ class Server(ThreadingHTTPServer):
             self.socket = certificate.context.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
+
+    def server_bind(self) -> None:
+        # HTTPServer's own also asks the network for this machine's name, which may take seconds.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     @property
     def entrance(self) -> str:

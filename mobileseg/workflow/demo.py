@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ _KINDS = {
 }
 # What LiteRT.js takes; int8 it refuses ("Element type INT8 is not supported").
 _INPUTS = {"uint8", "float32"}
-_CLASSES = {"int32", "int64"}
+_OUTPUTS = {"uint8", "float32", "int32"}
 _PROBABILITIES = {"SOFTMAX", "LOGISTIC"}
 
 
@@ -130,6 +131,12 @@ def _place(options: DemoOptions) -> tuple[str, Certificate | None]:
     if not options.lan:
         return LOOPBACK, None
     address = options.address or lan_address()
+    try:
+        usable = not IPv4Address(address).is_unspecified
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MobilesegError(f"--address {address!r}: give an IPv4 address of this machine")
     return address, None if options.http else self_signed(address)
 
 
@@ -150,7 +157,7 @@ class BrowserFile:
     @property
     def means(self) -> str:
         """What a pixel of the output says: classes, probabilities or logits."""
-        if self.output.type in _CLASSES:
+        if self.output.type == "int32":
             return "classes"
         return "probabilities" if self.output.made_by in _PROBABILITIES else "logits"
 
@@ -200,6 +207,8 @@ def _browser_file(path: Path, classes: int) -> tuple[BrowserFile | None, str]:
         return None, "it is no segmenter"
     if image.type not in _INPUTS:
         return None, f"LiteRT.js has no {image.type} input; export with --interface uint8"
+    if output.type not in _OUTPUTS:
+        return None, f"the page reads no {output.type} output"
     if len(output.shape) not in {3, 4} or output.shape[3:] not in {(), (classes,)}:
         return None, f"it gives {list(output.shape)}, the run has {classes} classes"
     return BrowserFile(path.name, path.read_bytes(), image, output), ""

@@ -65,6 +65,15 @@ def test_files_that_a_browser_takes(copy: Place) -> None:
 
 
 @needs_modules
+@pytest.mark.parametrize("address", ["0.0.0.0", "example.org", "1.2.3.4\nCA = x", "::1"])
+def test_an_address_is_one_of_this_machine(trained: Place, address: str) -> None:
+    run = find_run(str(trained.step("thin")))
+    options = DemoOptions(lan=True, address=address, runtime=MODULES)
+    with pytest.raises(MobilesegError, match="give an IPv4 address of this machine"):
+        open_demo(run, options, print)
+
+
+@needs_modules
 def test_a_damaged_list_is_said_before_anything_is_served(copy: Place) -> None:
     run = find_run(str(copy.step("thin")))
     run.latency_folder.mkdir(exist_ok=True)

@@ -11,6 +11,8 @@ const STILL_FRAMES = 20;
 const STILL_MS = 500;
 // Numbers that change with every frame cannot be read.
 const TOLD_MS = 250;
+// More classes than these are listed where they are in the picture.
+const FEW = 6;
 const CAMERA = {width: {ideal: 640}, height: {ideal: 480}};
 const NO_CAMERA = {
   NotAllowedError: 'The camera was refused. Allow it in the browser’s settings for this page, or use pictures.',
@@ -30,9 +32,9 @@ export const state = {
   facing: 'user',
   backdrop: null,
   told: 0,
-  // Starting the camera, or measuring: a second press changes nothing. (A disabled button would lose
-  // the keyboard's focus.)
-  busy: false,
+  // A second press changes nothing. (A disabled button would lose the keyboard's focus.)
+  starting: false,
+  measuring: false,
   networkTimes: new Times(),
   frameTimes: new Times(),
 };
@@ -76,7 +78,9 @@ function showClasses() {
     counts[each]++;
   }
   counts.forEach((count, number) => {
-    at('classes').children[number].lastChild.textContent = `${((100 * count) / classes.length).toFixed(1)} %`;
+    const row = at('classes').children[number];
+    row.lastChild.textContent = `${((100 * count) / classes.length).toFixed(1)} %`;
+    row.hidden = counts.length > FEW && !count;
   });
 }
 
@@ -157,7 +161,9 @@ function choosePicture(button, name, blob) {
     for (const each of at('strip').children) {
       each.setAttribute('aria-pressed', String(each === button));
     }
+    const before = state.picture;
     state.picture = {name, bitmap: await decoded(await blob())};
+    before?.bitmap.close();
     at('stage').classList.remove('mirrored');
     await showPicture();
   });
@@ -170,10 +176,10 @@ function addPictures(files) {
 }
 
 async function startCamera() {
-  if (state.busy) {
+  if (state.starting) {
     return;
   }
-  state.busy = true;
+  state.starting = true;
   try {
     const video = {...CAMERA, facingMode: state.facing};
     const stream = await navigator.mediaDevices.getUserMedia({video, audio: false});
@@ -183,7 +189,7 @@ async function startCamera() {
   } catch (error) {
     say(NO_CAMERA[error.name] ?? `The camera does not start (${error.message}). Use pictures.`, true);
   } finally {
-    state.busy = false;
+    state.starting = false;
   }
 }
 
@@ -291,10 +297,10 @@ function element(kind, words) {
 
 async function sendMeasurement(event) {
   event.preventDefault();
-  if (state.busy) {
+  if (state.measuring) {
     return;
   }
-  state.busy = true;
+  state.measuring = true;
   at('sent').textContent = 'Measuring…';
   await serially(async () => {
     try {
@@ -308,7 +314,7 @@ async function sendMeasurement(event) {
       at('sent').textContent = `Not sent: ${error.message}`;
     }
   });
-  state.busy = false;
+  state.measuring = false;
 }
 
 function listen() {
@@ -326,6 +332,7 @@ function listen() {
   });
   at('backdrop').addEventListener('change', (event) => serially(async () => {
     state.backdrop = await decoded(event.target.files[0]);
+    event.target.value = '';
     redraw();
   }));
   at('colour').addEventListener('input', () => {
@@ -344,7 +351,11 @@ function listen() {
 async function start() {
   // The token is void by now; it need not stay in the address.
   history.replaceState(null, '', '/');
-  state.facts = await (await fetch('/facts.json')).json();
+  const answer = await fetch('/facts.json');
+  if (!answer.ok) {
+    throw new Error(await answer.text());
+  }
+  state.facts = await answer.json();
   const {run, files, classes, samples} = state.facts;
   at('run').textContent = run;
   document.title = `${run}, mobileseg demo`;

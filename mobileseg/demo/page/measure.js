@@ -2,7 +2,10 @@
 
 const KEPT = 60;
 const WARMUP = 10;
+// Fewer where a network is slow: nobody waits for minutes.
 const SAMPLES = 60;
+const FEWEST = 10;
+const LONGEST_MS = 20_000;
 // A sample lasts so many steps of the clock at least.
 const STEPS = 10;
 
@@ -49,8 +52,9 @@ export async function measure(network, pixels, device) {
   const quick = await together(network, pixels, WARMUP);
   // Where the clock is coarse, several inferences are timed as one.
   const batch = Math.max(1, Math.ceil((STEPS * clock) / Math.max(quick, clock / WARMUP)));
+  const samples = Math.max(FEWEST, Math.min(SAMPLES, Math.floor(LONGEST_MS / (quick * batch))));
   const times = [];
-  for (let each = 0; each < SAMPLES; each++) {
+  for (let each = 0; each < samples; each++) {
     times.push(await together(network, pixels, batch));
   }
   return {
@@ -59,7 +63,7 @@ export async function measure(network, pixels, device) {
     browser: (await names()).browser,
     backend: network.way.backend,
     threads: network.way.threads,
-    runs: SAMPLES * batch,
+    runs: samples * batch,
     median_ms: quantile(times, 0.5),
     p90_ms: quantile(times, 0.9),
     clock_ms: clock,
