@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
+from mobileseg.train.parallel.launch import launch
 from mobileseg.train.parallel.ranks import ALONE, Ranks
 from tests.train.parallel.worker import BASE, TRAININGS, normed, trained
 
@@ -22,11 +22,10 @@ COUNT = 2
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have left what they got."""
     made = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "tests.train.parallel.worker", str(made)]
-    with_rank = [[*command, str(rank), str(COUNT)] for rank in range(COUNT)]
-    started = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in with_rank]
-    said = [process.communicate(timeout=120)[1] for process in started]
-    assert [process.returncode for process in started] == [0] * COUNT, "\n".join(said)
+    # The last thing that the second one does is to die.
+    with pytest.raises(MobilesegError) as error:
+        launch(COUNT, [sys.executable, "-m", "tests.train.parallel.worker", str(made)])
+    (made / "error.txt").write_text(str(error.value))
     return made
 
 
@@ -87,6 +86,13 @@ def test_what_broke_off_goes_on(folder: Path, alone: dict[str, dict[str, Tensor]
 def test_fewer_processes_go_on(folder: Path, alone: dict[str, dict[str, Tensor]]) -> None:
     found = trained(BASE, folder / "left", resume=True)
     assert_same(found, alone["cross_entropy"])
+
+
+def test_one_error_says_who_is_gone(folder: Path) -> None:
+    assert (folder / "error.txt").read_text() == (
+        "devices: process 1 of 2 was ended by signal 9 (SIGKILL); nothing is lost but the steps "
+        "since the last checkpoint: the same command goes on from there"
+    )
 
 
 def test_shares_of_a_batch() -> None:

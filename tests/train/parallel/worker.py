@@ -1,11 +1,13 @@
 """What the tests have several processes do: one of them, run as a program.
 
-`python -m tests.train.parallel.worker FOLDER RANK COUNT` leaves in FOLDER what this process got.
+`python -m tests.train.parallel.worker FOLDER`, started by `launch`, leaves in FOLDER what it got.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,10 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
-from torch._C._distributed_c10d import FileStore
 
 from mobileseg.files import shipped
 from mobileseg.nets.module import build
@@ -29,6 +29,7 @@ from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.optim import state_tensors
 from mobileseg.train.parallel.norm import make_synced
 from mobileseg.train.parallel.ranks import ALONE, Ranks
+from mobileseg.train.parallel.team import join
 
 SIZE = (32, 48)
 DATA = DataConfig(root=shipped("assets", "data", "portrait_sample"), test=Path("test.txt"))
@@ -187,15 +188,25 @@ def results(folder: Path, ranks: Ranks) -> Mapping[str, dict[str, Tensor]]:
     return made
 
 
-def main() -> None:
-    folder, rank, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
-    store = FileStore(str(folder / "store"), count)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
-    for name, tensors in results(folder, Ranks(rank, count)).items():
+def do(job: str, folder: Path, ranks: Ranks) -> None:
+    """Do one job of the team."""
+    if job == "die" and not ranks.first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "die":
+        ranks.gathered(torch.zeros(1))
+    for name, tensors in results(folder, ranks).items():
         whole = {key: value.contiguous() for key, value in tensors.items()}
-        save_file(whole, folder / f"{name}.{rank}.safetensors")
-    dist.destroy_process_group()
+        save_file(whole, folder / f"{name}.{ranks.rank}.safetensors")
+
+
+def main() -> None:
+    """Train together; then the second one dies while the first one waits for it."""
+    folder, team = Path(sys.argv[1]), join()
+    jobs = ({"do": name} for name in ("train", "die")) if team.leads else team.jobs()
+    for job in jobs:
+        with team.work(job, "cpu") as ranks:
+            torch.set_num_threads(1)  # As the tests do.
+            do(job["do"], folder, ranks)
 
 
 if __name__ == "__main__":
