@@ -74,6 +74,27 @@ def test_what_npm_may_bring(
     assert not list((cache / "mobileseg").iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm")
+def test_npm_brings_the_pinned_packages(cache: Path) -> None:
+    said: list[str] = []
+    try:
+        folder = runtime.set_up(said.append)
+    except MobilesegError as error:
+        if "is the network up?" not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert set(find_runtime()) == set(FILES) and len(said) == 2
+    # A damaged one is fetched anew, a whole one is not.
+    (folder / next(iter(FILES))).write_bytes(b"damaged")
+    with pytest.raises(MobilesegError, match="--setup fetches it anew"):
+        find_runtime()
+    assert runtime.set_up(said.append) == runtime.set_up(said.append) == folder
+    assert len(said) == 4 and [each.name for each in (cache / "mobileseg").iterdir()] == [
+        folder.name
+    ]
+
+
 def test_the_right_package_is_taken(tmp_path: Path) -> None:
     data = b"an archive"
     digest = base64.b64encode(hashlib.sha512(data).digest()).decode()

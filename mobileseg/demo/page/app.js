@@ -278,7 +278,7 @@ function showAbout(file) {
     'SHA-256': file.sha256,
     Takes: `${file.input}, ${height} × ${width}`,
     Gives: file.output.means,
-    Runtime: state.facts.runtime,
+    Runtime: `${state.facts.runtime}; on the processor by XNNPACK`,
     Frame: 'scaling, network, mask and drawing',
     'Threads possible': threads,
   };
