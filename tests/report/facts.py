@@ -38,6 +38,8 @@ def row(label: str, shrink: float, trained: bool = True) -> dict[str, Any]:
         "float": scores,
         "int8": scores,
         "int8_gzip_bytes": int(12e6 / shrink),
+        "train_images": 86,
+        "train_seconds": 309.9,
     }
     return counted | (reached if trained else {})
 

@@ -131,5 +131,6 @@ def _tables(facts: Facts) -> dict[str, Any]:
         "scores": [table for table in scores if table is not None],
         "operators": [tables.operators_table(each) for each in facts["layers"]],
         "measured": tables.measured_table(facts["measured"]),
+        "trainings": tables.trainings_table(rows),
         "training": [tables.training_table(each) for each in facts["training"]],
     }

@@ -112,13 +112,12 @@ def less(before: float, after: float) -> str:
 
 def sizes_table(rows: Sequence[Facts]) -> HtmlTable:
     """Return the files' sizes by precision, raw and as a store's compression leaves them."""
-    columns = ["step"]
-    for name in SIZES:
-        columns += [name, f"{name}, gzipped"]
-    table = HtmlTable("Sizes of the files", tuple(columns))
+    ends = {"bytes": "", "gzip_bytes": ", gzipped"}
+    every = {f"{name}_{end}": f"{name}{words}" for name in SIZES for end, words in ends.items()}
+    known = {key: name for key, name in every.items() if any(key in row for row in rows)}
+    table = HtmlTable("Sizes of the files", ("step", *known.values()))
     for row in rows:
-        keys = [f"{name}_{end}" for name in SIZES for end in ("bytes", "gzip_bytes")]
-        table.rows.append([Cell(row["label"]), *(_size(row.get(key)) for key in keys)])
+        table.rows.append([Cell(row["label"]), *(_size(row.get(key)) for key in known)])
     return table
 
 
@@ -224,6 +223,19 @@ def measured_table(measured: Sequence[Facts]) -> HtmlTable:
                 Cell(each["runtime"]),
             ]
         )
+    return table
+
+
+def trainings_table(rows: Sequence[Facts]) -> HtmlTable:
+    """Return how long each step was trained, and on what."""
+    columns = ("step", "pictures", "epochs", "time, s", "pictures a second")
+    table = HtmlTable("Trainings", columns)
+    keys = ("train_images", "epochs", "train_seconds", "images_per_second")
+    for row in rows:
+        values = [row.get(key) for key in keys]
+        if any(is_figure(value) for value in values):
+            cells = [Cell(f"{value:,}", value) if is_figure(value) else NONE for value in values]
+            table.rows.append([Cell(row["label"]), *cells])
     return table
 
 
