@@ -64,9 +64,7 @@ def priced(label: str, layers: tuple[str, ...]) -> dict[str, Any]:
     return {
         "label": label,
         "device": HOSTILE,
-        "title": HOSTILE,
         "precision": "int8",
-        "ms": 1.0,
         "rows": rows,
         "kinds": ["dense", HOSTILE],
         "roof": {"giga_per_s": 65.0, "caches_gb_per_s": 57.0, "memory_gb_per_s": 12.8},

@@ -40,9 +40,7 @@ def _priced(run: Run) -> dict[str, Any]:
     times = _operator_times(run, precision, len(pricing.rows))
     return {
         "device": profile.name,
-        "title": profile.title,
         "precision": precision,
-        "ms": pricing.ms,
         "rows": [
             {key: getattr(row, key) for key in _KEYS} | {"measured_ms": time}
             for row, time in zip(pricing.rows, times, strict=True)

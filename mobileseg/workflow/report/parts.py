@@ -11,9 +11,7 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.train.pairs import Split
 
-Part: TypeAlias = Literal[
-    "ladder", "layers", "files", "int8", "pictures", "training", "commands", "environment"
-]
+Part: TypeAlias = Literal["ladder", "layers", "files", "int8", "pictures", "training", "commands"]
 T = TypeVar("T")
 
 
