@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import gcd
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ class Net(nn.Module):
         super().__init__()
         self.spec = spec
         self.live = spec.live()
+        self.unread = unread([(b.inputs, (b.name,)) for b in spec.blocks], {spec.blocks[-1].name})
         sizes = spec.shapes()
         for block in spec.concrete():
             if hasattr(self, block.name):
@@ -61,12 +62,29 @@ class Net(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         values = {IMAGE: image}
-        for block in self.spec.blocks:
-            if not self.training and block.name not in self.live:
-                continue
-            layer = self.get_submodule(block.name)
-            values[block.name] = layer(*(values[name] for name in block.inputs))
+        for block, unread in zip(self.spec.blocks, self.unread, strict=True):
+            if self.training or block.name in self.live:
+                layer = self.get_submodule(block.name)
+                values[block.name] = layer(*(values[name] for name in block.inputs))
+            for name in unread:
+                values.pop(name, None)
         return values[self.spec.blocks[-1].name]
+
+
+def unread(
+    steps: Sequence[tuple[Sequence[str], Sequence[str]]], wanted: Collection[str]
+) -> tuple[frozenset[str], ...]:
+    """Return for every step, what it reads and what it gives, the names that no later one reads.
+
+    Who drops their values then holds no more memory than the steps themselves want. What is
+    `wanted` in the end is never among them.
+    """
+    later, found = set(wanted), []
+    for reads, gives in reversed(steps):
+        names = {*reads, *gives}
+        found.append(frozenset(names - later))
+        later |= names
+    return tuple(reversed(found))
 
 
 def build(spec: NetSpec, seed: int = 0, device: str = "cpu") -> Net:

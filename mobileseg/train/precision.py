@@ -11,10 +11,10 @@ import torch
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def mixed(device: str, precision: str) -> torch.autocast:
+def mixed(device: str, precision: str) -> AbstractContextManager[object]:
     """Return the context of a forward pass; it changes nothing for float32."""
     kind = _TYPES.get(precision)
-    return torch.autocast(device, kind, enabled=kind is not None)
+    return nullcontext() if kind is None else torch.autocast(device, kind)
 
 
 def precision_now() -> Callable[[], AbstractContextManager[object]]:

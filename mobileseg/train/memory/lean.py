@@ -43,7 +43,17 @@ class _Known:
         self._of: dict[int, tuple[weakref.ref[Tensor], _Again]] = {}
 
     def add(self, tensor: Tensor, again: _Again) -> None:
-        self._of[place(tensor)] = weakref.ref(tensor), again
+        where = place(tensor)
+
+        def forget(gone: weakref.ref[Tensor]) -> None:
+            if where in self._of and self._of[where][0] is gone:
+                del self._of[where]
+
+        self._of[where] = weakref.ref(tensor, forget), again
+
+    def forget_all(self) -> None:
+        """Let go of what is held for computing."""
+        self._of.clear()
 
     def find(self, tensor: Tensor) -> _Again | None:
         """Return how to compute it; None for a part of it, or another one at its old place."""
@@ -93,6 +103,8 @@ def lean_forward(keep: Keep | None = None) -> Iterator[None]:
             yield
     finally:
         _running.remove(known)
+        # Autograd holds `pack`, which holds this, until the last of the way back.
+        known.forget_all()
 
 
 class _Watch(TorchFunctionMode):

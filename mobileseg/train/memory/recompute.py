@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mobileseg.errors import MobilesegError, matching
 from mobileseg.nets.blocks import IMAGE, Block
-from mobileseg.nets.module import Net
+from mobileseg.nets.module import Net, unread
 from mobileseg.train.memory.lean import lean_forward
 from mobileseg.train.precision import precision_now
 
@@ -39,9 +39,12 @@ class Unit:
     def run(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the values of `gives` for those of `reads`."""
         values = dict(zip(self.reads, given, strict=True))
-        for block in self.blocks:
+        steps = [(block.inputs, (block.name,)) for block in self.blocks]
+        for block, dropped in zip(self.blocks, unread(steps, self.gives), strict=True):
             layer = self.net.get_submodule(block.name)
             values[block.name] = layer(*(values[name] for name in block.inputs))
+            for name in dropped:
+                del values[name]
         return tuple(values[name] for name in self.gives)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -99,12 +102,17 @@ def recomputed(net: nn.Module, parts: Sequence[Unit]) -> Iterator[None]:
         yield
         return
 
+    last = parts[-1].blocks[-1].name
+    dropped = unread([(part.reads, part.gives) for part in parts], {last})
+
     def forward(image: Tensor) -> Tensor:
         values = {IMAGE: image}
-        for part in parts:
-            given = [values[name] for name in part.reads]
-            values.update(zip(part.gives, _run(part, given), strict=True))
-        return values[parts[-1].blocks[-1].name]
+        for part, names in zip(parts, dropped, strict=True):
+            found = _run(part, [values[name] for name in part.reads])
+            values.update(zip(part.gives, found, strict=True))
+            for name in names:
+                del values[name]
+        return values[last]
 
     net.forward = forward
     try:

@@ -10,6 +10,7 @@ from mobileseg.nets.module import build
 from mobileseg.nets.zoo import ZOO, zoo_net
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.memory.saved import saved_bytes
+from mobileseg.train.memory.way import Trial, Way
 from tests.slim.test_inherit import NETS
 
 QUICK = ("mobilenet_deconv", "lraspp_mobilenet_v3_small", "portrait_lite", "portrait_tiny")
@@ -106,3 +107,14 @@ def test_deeplab_at_full_size_keeps_less_than_half() -> None:
     lean = saved_bytes(net, x, lean=True)
     assert plain.total / 2 == pytest.approx(12.56e9, rel=0.01)
     assert plain.total > 2.5 * lean.total
+
+
+@pytest.mark.parametrize("memory", ["plain", "lean"])
+def test_what_is_kept_is_let_go_on_the_way_back(memory: str) -> None:
+    spec = zoo_net("mobilenet_v2_deconv", (128, 128), 3, "test")
+    images = torch.empty(4, 3, 128, 128, device="meta")
+    trial = Trial(build(spec, device="meta"), Way(memory))
+    kept = trial.saved(images).total
+    weights = 4 * spec.params
+    # Above what is kept: the gradient of the weights, and what a layer needs at work.
+    assert kept < trial.peak(images) < 1.3 * kept + 1.1 * weights
