@@ -74,6 +74,7 @@ def take_step(run: Run, chosen: npt.NDArray[np.int64], done: int) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     with _draws(run):
         loss = _gradient(run, inputs, labels, len(chosen))
+    run.ranks.require_gradients(run.module)
     run.scaler.unscale_(run.optimizer)
     limit = config.clip_norm or math.inf
     norm = nn.utils.clip_grad_norm_(run.module.parameters(), limit, foreach=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 from mobileseg.files import shipped, write_json
 from mobileseg.workflow.forms import ARM_COUNTS
 from tests.bench.arm import count_arm
+from tests.bench.devices import scaling
 from tests.bench.nets import NETS
 from tests.bench.peers import found as files_of
 from tests.bench.peers import rows as rows_of_peers
@@ -45,7 +46,19 @@ def main() -> None:
     training.add_argument("--batch", type=int, default=8)
     training.add_argument("--threads", type=int, default=2)
     training.add_argument("--rounds", type=int, default=3, help="of an epoch of each loop")
+    devices = verbs.add_parser("devices", help="two processes that train together beside one")
+    devices.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
+    devices.add_argument("--batch", type=int, default=8)
+    devices.add_argument("--rounds", type=int, default=5, help="of an epoch of each")
     asked = parser.parse_args()
+    if asked.verb == "devices":
+        scalings = [
+            scaling(Contest(net, (side, side), asked.batch, 1, None), asked.rounds, say)
+            for net, side in asked.nets
+        ]
+        Console().print(devices_table(scalings))
+        print(json.dumps(scalings))
+        return
     if asked.verb == "training":
         contests = [
             contest(
@@ -145,6 +158,19 @@ def peers_table(found: Sequence[Mapping[str, Any]]) -> Table:
             str(row["pieces"]),
             f"{row['alike_percent']:.2f} %",
         )
+    return made
+
+
+def devices_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the figures of `scaling` as people read them."""
+    made = Table(title="Pictures a second, by processes x threads of each", title_justify="left")
+    for name in ("net", "processes x threads", "images/s", "times"):
+        made.add_column(name, justify="right")
+    for row in found:
+        name = f"{row['net']} {row['size'][0]}x{row['size'][1]}"
+        for side in row["sides"]:
+            each = f"{side['processes']} x {side['threads']}"
+            made.add_row(name, each, f"{side['images_per_second']:.1f}", f"{side['times']:.2f}")
     return made
 
 

@@ -123,7 +123,7 @@ def row(
     }
 
 
-def _recipe(contest: Contest) -> tuple[Recipe, TrainConfig]:
+def recipe_of(contest: Contest) -> tuple[Recipe, TrainConfig]:
     """Both loops clip, neither averages weights."""
     recipe = read_recipe("portrait")
     if contest.data is not None:
@@ -141,7 +141,7 @@ def _recipe(contest: Contest) -> tuple[Recipe, TrainConfig]:
 def run_ours(contest: Contest, _: int, pipe: Connection) -> None:
     """Train with our loop, in a process of its own."""
     torch.set_num_threads(contest.threads)
-    recipe, config = _recipe(contest)
+    recipe, config = recipe_of(contest)
     spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
     pictures = train_data.load(recipe.data, "train", contest.size)
     steps = len(pictures) // contest.batch
@@ -180,7 +180,7 @@ def run_ours(contest: Contest, _: int, pipe: Connection) -> None:
 def run_plain(contest: Contest, workers: int, pipe: Connection) -> None:
     """Train with the plain loop, in a process of its own."""
     torch.set_num_threads(contest.threads)
-    recipe, config = _recipe(contest)
+    recipe, config = recipe_of(contest)
     spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
     # The same pictures: what is held out of `train` for validation is so here.
     pairs = train_data.pairs(recipe.data, "train")

@@ -98,7 +98,7 @@ def _started(count: int, command: Sequence[str]) -> Iterator[list[_Process]]:
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         LAUNCHED: "1",
     }
     processes: list[_Process] = []
@@ -137,7 +137,8 @@ def _end(processes: Sequence[_Process]) -> None:
         each.said.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on just now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -98,6 +98,17 @@ class Ranks:
             module, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
+    def require_gradients(self, module: nn.Module) -> None:
+        """Raise MobilesegError for a parameter without a gradient: the others would wait for it."""
+        if self.count == 1:
+            return
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                raise MobilesegError(
+                    f"devices: {name} has no part in the loss, which several processes need; take "
+                    "its block out, or train on one device"
+                )
+
     def gathering(self, called: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Return the context of a part of a batch: gradients are sent with the last one alone."""
         if isinstance(called, DistributedDataParallel) and not last:

@@ -88,6 +88,12 @@ def test_fewer_processes_go_on(folder: Path, alone: dict[str, dict[str, Tensor]]
     assert_same(found, alone["cross_entropy"])
 
 
+def test_a_part_without_gradient_is_named(folder: Path) -> None:
+    for rank in range(COUNT):
+        said = (folder / f"odd.{rank}.txt").read_text()
+        assert said.startswith("devices: net.side.weight has no part in the loss")
+
+
 def test_one_error_says_who_is_gone(folder: Path) -> None:
     assert (folder / "error.txt").read_text() == (
         "devices: process 1 of 2 was ended by signal 9 (SIGKILL); nothing is lost but the steps "

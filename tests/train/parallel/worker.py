@@ -18,9 +18,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
+from mobileseg.errors import MobilesegError
 from mobileseg.files import shipped
 from mobileseg.nets.module import build
 from mobileseg.nets.zoo import zoo_net
+from mobileseg.train.compress.config import Sparse
+from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.config import AugmentConfig, DataConfig, LossConfig, TrainConfig
 from mobileseg.train.data import Dataset, pairs, read_pair, resize_image, resize_mask
 from mobileseg.train.evaluate import load_eval
@@ -45,7 +48,9 @@ BASE = TrainConfig(
 )
 TRAININGS: dict[str, TrainConfig] = {
     "cross_entropy": BASE,
-    "in_parts": replace(BASE, accumulate=3),
+    # Heads count in full: of the network that has some.
+    "headed": replace(BASE, auxiliary=1.0),
+    "headed_in_parts": replace(BASE, auxiliary=1.0, accumulate=3),
     "lovasz_lean_adamw": replace(
         BASE,
         loss=LossConfig(cross_entropy=1.0, lovasz=0.5, dice=0.5),
@@ -118,10 +123,14 @@ def trained(
     ranks: Ranks = ALONE,
     after_step: Callable[[int], None] | None = None,
     resume: bool = False,
+    heads: bool = True,
 ) -> dict[str, Tensor]:
     """Return the weights of a small network of the zoo, trained on shipped photographs."""
     # Other first weights in every process: the first one's count.
     net = Double(network(config, 3 + ranks.rank))
+    sided = isinstance(net.net, Sided)
+    asked = ["net.side", "net.edges"] if config.accumulate == 1 else ["net.side"]
+    masks = Masks(net, Sparse(share=0.5, every=1), 4) if sided else None
     val = load_eval(pairs(DATA, "val")[:4], DATA, SIZE)
     fit(
         net,
@@ -135,19 +144,43 @@ def trained(
         seed=11,
         ranks=ranks,
         progress=False,
-        after_step=after_step,
+        after_step=masks.after_step if masks else after_step,
+        heads=asked if sided and heads else (),
         resume=resume,
         teach=lambda inputs, logits: (logits.mean(1) - inputs.mean(1)).square().mean(),
     )
     return state_tensors(net)
 
 
+class Sided(nn.Module):
+    """A network with two heads that it does not return the logits of."""
+
+    def __init__(self, edges: bool) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(8, 2, 1)
+        self.side = nn.Conv2d(8, 2, 3, stride=2, padding=1)
+        self.edges = nn.Conv2d(8, 1, 1) if edges else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x).relu()
+        if self.training:
+            self.side(x)
+            if self.edges is not None:
+                self.edges(x)
+        out: Tensor = self.last(x)
+        return out
+
+
 def network(config: TrainConfig, seed: int) -> nn.Module:
-    """Return a small one; of a batch in parts, one without norms: they would see other parts."""
-    if config.accumulate == 1:
+    """Return a small one, with heads where they count in full.
+
+    It has no norms, nor where it trains in parts a head for edges: they would see other parts.
+    """
+    if config.auxiliary != 1:
         return build(zoo_net("portrait_tiny", SIZE, 2, "test"), seed)
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    return Sided(edges=config.accumulate == 1)
 
 
 def photographs() -> Dataset:
@@ -179,6 +212,10 @@ def results(folder: Path, ranks: Ranks) -> Mapping[str, dict[str, Tensor]]:
     }
     for name, config in TRAININGS.items():
         made[name] = trained(config, folder / name / str(ranks.rank), ranks)
+    try:
+        trained(TRAININGS["headed"], folder / "odd" / str(ranks.rank), ranks, heads=False)
+    except MobilesegError as error:
+        (folder / f"odd.{ranks.rank}.txt").write_text(str(error))
     own = folder / "broken" / str(ranks.rank)
     broken(BASE, own, ranks)
     if ranks.first:

@@ -1,0 +1,119 @@
+"""Pictures a second of one process and of two that train together, epochs in turns."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from mobileseg.nets.module import build
+from mobileseg.nets.zoo import zoo_net
+from mobileseg.train import data as train_data
+from mobileseg.train.loop import fit
+from mobileseg.train.parallel.launch import free_port
+from mobileseg.train.parallel.ranks import LostPeerError
+from mobileseg.train.parallel.team import join
+from tests.bench.training import Contest, OverError, Turns, recipe_of
+
+# Processes and threads of each.
+SIDES = ((1, 1), (2, 1), (1, 2))
+_Environment = dict[str, str]
+
+
+def scaling(contest: Contest, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return pictures a second of each side, the median of the rounds, after one to warm up.
+
+    times: of one process with one thread, the median of the ratios within a round.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for count, threads in SIDES:
+        pipes[count, threads], theirs = context.Pipe()
+        processes += _side(context, contest, count, threads, theirs)
+    pictures = {side: pipe.recv() for side, pipe in pipes.items()}
+    seconds: dict[tuple[int, int], list[float]] = {side: [] for side in SIDES}
+    for number in range(rounds + 1):
+        say(f"{contest.net}: {f'round {number}' if number else 'warming up'}")
+        for side, pipe in pipes.items():
+            pipe.send("epoch")
+            seconds[side].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send("end")
+    for process in processes:
+        process.join()
+    first = seconds[SIDES[0]][1:]
+    return {
+        "net": contest.net,
+        "size": list(contest.size),
+        "batch": contest.batch,
+        "load": os.getloadavg()[0],
+        "sides": [
+            {
+                "processes": side[0],
+                "threads": side[1],
+                "images_per_second": pictures[side] / median(took[1:]),
+                "times": median(a / b for a, b in zip(first, took[1:], strict=True)),
+            }
+            for side, took in seconds.items()
+        ],
+    }
+
+
+def _side(
+    context: SpawnContext, contest: Contest, count: int, threads: int, pipe: Connection
+) -> list[SpawnProcess]:
+    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    meeting["MASTER_PORT"] = str(free_port())
+    started = []
+    for rank in range(count):
+        told = meeting | {"RANK": str(rank)}
+        started.append(context.Process(target=_train, args=(contest, threads, told, pipe)))
+        started[-1].start()
+    return started
+
+
+def _train(contest: Contest, threads: int, meeting: _Environment, pipe: Connection) -> None:
+    os.environ.update(meeting)
+    recipe, config = recipe_of(contest)
+    spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
+    pictures = train_data.load(recipe.data, "train", contest.size)
+    steps = len(pictures) // contest.batch
+    team, turns = join(), Turns(pipe, lambda: None)
+
+    def after_step(done: int) -> None:
+        if team.leads and done % steps == 0:
+            turns.done()
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # Who helps learns that it is over when its leader is gone.
+        suppress(OverError, LostPeerError),
+        team.work({}, "cpu") as ranks,
+    ):
+        torch.set_num_threads(threads)
+        if team.leads:
+            pipe.send(steps * contest.batch)
+            turns.wait()
+        fit(
+            build(spec),
+            pictures,
+            None,
+            recipe.data,
+            config,
+            recipe.augment,
+            contest.size,
+            Path(folder),
+            seed=1,
+            progress=False,
+            after_step=after_step,
+            ranks=ranks,
+        )
