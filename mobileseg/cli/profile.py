@@ -21,32 +21,31 @@ def profile(
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures; else the recipe's.")] = None,
     image: Annotated[str | None, typer.Option(help="HEIGHT,WIDTH; the step's.")] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Run a step here, for its time and its peak.")
+        bool, typer.Option("--measure", help="Run steps here, for their time and their peak.")
     ] = False,
     overrides: Set = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Count what a training keeps for the way back, per block, plain and lean.
+    """Count what a training keeps for the way back, and its peak, for every way to save memory.
 
-    Lean is what `train.memory = "lean"` in a recipe makes of it.
+    The ways are what a recipe says under [train]: memory = "lean", recompute = ["block*"],
+    precision = "bfloat16" (float16 takes as much), accumulate = 2, and these together.
 
     Example: mobileseg profile deeplabv3plus_xception65 --train --image 1024,2048 --batch 1
     """
     from mobileseg.errors import MobilesegError
     from mobileseg.recipe import read_recipe
     from mobileseg.report.training import memory_tables
-    from mobileseg.workflow.memory import training_memory
+    from mobileseg.workflow.memory import Asked, training_memory
 
     if not train:
         raise MobilesegError(
             "profile: say --train; what a phone needs is told by latency and export --explain"
         )
     read = read_recipe(recipe, overrides or [])
-    pictures = batch or read.train.batch_size
-    found = training_memory(
-        read, runs, step, pictures, parse_size(image) if image else None, measure
-    )
+    asked = Asked(step, batch, parse_size(image) if image else None, measure)
+    found = training_memory(read, runs, asked)
     show(found, memory_tables(found), as_json)
     sides = "x".join(map(str, found["image_size"]))
-    say(f"{found['step']}: {pictures} pictures of {sides} in float32")
+    say(f"{found['step']}: {found['batch_size']} pictures of {sides}")

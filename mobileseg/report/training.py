@@ -11,20 +11,55 @@ from mobileseg.report.cells import Facts, new_table, size
 _TOP = 15
 # What keeps but its statistics is less by any number.
 _MOST = 999.0
+_SHOWN = ("plain", "lean", "recompute", "lean, recompute")
 
 
 def memory_tables(found: Facts) -> list[Table]:
-    """Return the parts of the network, its largest blocks, and what was measured."""
+    """Return the ways to save memory, the network's parts and largest blocks, what was measured."""
     tables = [
+        _ways(found),
         _table("Kept for the way back, by part", "part", found["parts"], found),
         _table(f"The {_TOP} blocks that keep most", "block", _largest(found["blocks"]), found),
     ]
     if "measured" in found:
-        table = new_table("One step here", ["memory"], ["peak above the weights", "seconds"])
-        for word, each in found["measured"].items():
-            table.add_row(word, size(each["peak_bytes"]), f"{each['seconds']:.2f}")
-        tables.append(table)
+        tables.append(_measured(found["measured"]))
     return tables
+
+
+def _ways(found: Facts) -> Table:
+    table = new_table(
+        "A step's memory, counted",
+        ["[train]"],
+        ["kept for the way back", "less by", "peak above the weights", "less by"],
+    )
+    plain = found["ways"][0]
+    for way in found["ways"]:
+        cells = [
+            cell
+            for key in ("kept_bytes", "peak_bytes")
+            for cell in (size(way[key]), _less(plain[key], way[key]))
+        ]
+        table.add_row(way["way"], *cells)
+    return table
+
+
+def _measured(found: Facts) -> Table:
+    sides = "x".join(map(str, found["image_size"]))
+    table = new_table(
+        f"A step's memory and time here, at {sides}, {found['threads']} threads",
+        ["[train]"],
+        ["peak, counted", "measured", "seconds", "time"],
+    )
+    plain = found["ways"][0]["seconds"]
+    for way in found["ways"]:
+        table.add_row(
+            way["way"],
+            size(way["counted_bytes"]),
+            size(way["peak_bytes"]),
+            f"{way['seconds']:.2f}",
+            f"{way['seconds'] / plain:.2f}x",
+        )
+    return table
 
 
 def _largest(blocks: Sequence[Facts]) -> list[Facts]:
@@ -32,19 +67,18 @@ def _largest(blocks: Sequence[Facts]) -> list[Facts]:
 
 
 def _table(title: str, what: str, rows: Sequence[Facts], found: Facts) -> Table:
-    table = new_table(title, [what], ["plain", "share", "lean", "less by"])
+    there = [way["way"] for way in found["ways"]]
+    shown = [way for way in _SHOWN if way in there]
+    table = new_table(title, [what], ["share", *shown])
+    whole = sum(row["plain"] for row in found["parts"])
     for row in rows:
-        table.add_row(row[what], *_cells(row["plain"], row["lean"], found))
-    if what == "part":
-        table.add_section()
-        table.add_row("all", *_cells(found["plain_bytes"], found["lean_bytes"], found))
+        share = f"{100 * row['plain'] / max(1, whole):.1f} %"
+        table.add_row(row[what], share, *(size(row[way]) for way in shown))
     return table
 
 
-def _cells(plain: int, lean: int, found: Facts) -> list[str]:
-    share = 100 * plain / max(1, found["plain_bytes"])
-    less = f"{min(plain / lean, _MOST):.1f}x" if lean else "-"
-    return [size(plain), f"{share:.1f} %", size(lean), less]
+def _less(plain: int, now: int) -> str:
+    return f"{min(plain / now, _MOST):.1f}x" if now else "-"
 
 
 def rates_table(found: Facts) -> Table:

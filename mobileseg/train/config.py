@@ -143,8 +143,8 @@ class TrainConfig(Table):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off
     clip_norm: Annotated[float, Ge(0)] = 5.0  # 0 = off; stops the rare step that ruins a run
-    # What layers compute in; weights and norms stay float32. On a CPU bfloat16 pays for dense convs
-    # only; float16 wants a GPU's hardware, and a scale on the loss that finds itself.
+    # What layers compute in; weights and the loss stay float32. Half the memory, and on a GPU half
+    # the time; a CPU without instructions for them is many times slower. float16 scales the loss.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     # A batch is computed in so many parts, one after the other: less memory, and norms over less
     accumulate: Annotated[int, Gt(0), Le(65536)] = 1

@@ -1,120 +1,181 @@
-"""`mobileseg profile --train`: the bytes that a training keeps for the way back, and their peak."""
+"""`mobileseg profile --train`: what a training keeps for the way back, its peak, less of both."""
 
 from __future__ import annotations
 
 import multiprocessing
 import re
-import resource
-import sys
-import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mobileseg.errors import unknown
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.nets.module import build
 from mobileseg.nets.spec import NetSpec, read_spec
 from mobileseg.recipe import Recipe
 from mobileseg.slim.actions import Actions
 from mobileseg.slim.steps import apply
-from mobileseg.train.memory.lean import lean_forward, make_lean
-from mobileseg.train.memory.saved import Saved, saved_bytes
+from mobileseg.train.heads import Heads
+from mobileseg.train.memory.measure import free_bytes, measured
+from mobileseg.train.memory.way import Trial, Way
 from mobileseg.workflow.plan import plan
 
 _PART = re.compile(r"[A-Za-z]+")
-_KB = 1024
+_SHARE = 0.5  # of the free memory: what may be used for a measurement
+_LEAST_SIDE = 64
 
 
-def training_memory(
-    recipe: Recipe,
-    runs: Path,
-    step: str | None,
-    batch: int,
-    image_size: tuple[int, int] | None,
-    measure: bool,
-) -> dict[str, Any]:
-    """Return what autograd keeps per block and part of a step's network, plain and lean.
+@dataclass(frozen=True)
+class Asked:
+    """What to count. None: as the recipe says. measure: also run steps here, in new processes."""
 
-    Counted on the meta device, so that any size can be asked for. measure: also run one training
-    step of each here, in a process of its own, for its time and the peak of its memory.
+    step: str | None
+    batch: int | None
+    image_size: tuple[int, int] | None
+    measure: bool
+
+
+def training_memory(recipe: Recipe, runs: Path, asked: Asked) -> dict[str, Any]:
+    """Return what autograd keeps per block and part of a step's network, and the peak, per way.
+
+    Counted on tensors without values, so that any size can be asked for. Measured is at the same
+    size or, where that does not fit here, at the first half of a half of it that does.
     """
     rungs = {rung.step.name: rung for rung in plan(recipe, runs)}
-    name = step or next(iter(rungs))
+    name = asked.step or next(iter(rungs))
     if name not in rungs:
         raise unknown("--step", "step", name, rungs)
+    batch = asked.batch or recipe.train.batch_size
     spec = rungs[name].spec
-    if image_size is not None:
-        spec = apply(spec, Actions(image_size=image_size), "--image")
-    plain, lean = (_counted(spec, batch, each) for each in (False, True))
+    if asked.image_size is not None:
+        spec = apply(spec, Actions(image_size=asked.image_size), "--image")
+    ways = _ways(recipe, batch)
+    counts = {str(way): _counted(spec, batch, way) for way in ways}
     kinds = {block.name: block.kind for block in spec.blocks}
     blocks = [
-        {"block": block, "kind": kinds.get(block, "-"), "plain": count, "lean": lean.get(block, 0)}
-        for block, count in plain.items()
+        {"block": block, "kind": kinds[block], **_each(counts, block)}
+        for block in dict.fromkeys(name for count in counts.values() for name in count.kept)
     ]
     found: dict[str, Any] = {
-        "step": rungs[name].name,
+        "step": name,
         "image_size": list(spec.image_size),
         "batch_size": batch,
-        "plain_bytes": sum(plain.values()),
-        "lean_bytes": sum(lean.values()),
+        "ways": [
+            {
+                "way": str(way),
+                **asdict(way),
+                "kept_bytes": counts[str(way)].total,
+                "peak_bytes": counts[str(way)].peak,
+            }
+            for way in ways
+        ],
         "blocks": blocks,
-        "parts": _parts(blocks),
+        "parts": _parts(blocks, list(counts)),
     }
-    if measure:
-        found["measured"] = {
-            word: _measured(spec, batch, word == "lean") for word in ("plain", "lean")
-        }
+    if asked.measure:
+        found["measured"] = _measured(spec, batch, ways, counts)
     return found
 
 
-def _counted(spec: NetSpec, batch: int, lean: bool) -> dict[str, int]:
-    """Return bytes per block. Batch norm over one pixel wants two pictures: halves of those."""
-    pictures = max(batch, 2)
-    net = build(spec, device="meta")
-    if lean:
-        make_lean(net)
-    saved: Saved = saved_bytes(net, torch.empty(pictures, 3, *spec.image_size, device="meta"), lean)
-    return {block: count * batch // pictures for block, count in saved.by_block().items()}
+@dataclass(frozen=True)
+class _Count:
+    kept: dict[str, int]  # per block
+    peak: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.kept.values())
 
 
-def _parts(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ways(recipe: Recipe, batch: int) -> list[Way]:
+    """Return the ways to compare, each once: single ones, all together, and the recipe's own."""
+    train = recipe.train
+    globs = train.recompute or ("*",)
+    parts = min(batch, max(train.accumulate, 2))
+    own = Way(train.memory, train.recompute, train.precision, min(batch, train.accumulate))
+    all_but_parts = Way("lean", globs, "bfloat16")
+    ways = [
+        Way(),
+        Way("lean"),
+        Way(recompute=globs),
+        Way("lean", globs),
+        Way(precision="bfloat16"),
+        Way(accumulate=parts),
+        all_but_parts,
+        replace(all_but_parts, accumulate=parts),
+        own,
+    ]
+    return list(dict.fromkeys(ways))
+
+
+def _counted(spec: NetSpec, batch: int, way: Way) -> _Count:
+    with FakeTensorMode():
+        net = build(spec)
+        with Heads(net, spec.heads()):
+            trial = Trial(net, way)
+            images = torch.empty(batch, 3, *spec.image_size)
+            return _Count(trial.saved(images).by_block(), trial.peak(images))
+
+
+def _each(counts: dict[str, _Count], block: str) -> dict[str, int]:
+    return {way: count.kept.get(block, 0) for way, count in counts.items()}
+
+
+def _parts(blocks: Sequence[dict[str, Any]], ways: Sequence[str]) -> list[dict[str, Any]]:
     """Sum blocks by the word that their names begin with: stem, entry, middle, decoder, ..."""
     sums: dict[str, dict[str, Any]] = {}
     for block in blocks:
         match = _PART.match(block["block"])
         part = match[0] if match else block["block"]
-        one = sums.setdefault(part, {"part": part, "plain": 0, "lean": 0})
-        for word in ("plain", "lean"):
-            one[word] += block[word]
+        one = sums.setdefault(part, {"part": part, **dict.fromkeys(ways, 0)})
+        for way in ways:
+            one[way] += block[way]
     return list(sums.values())
 
 
-def _measured(spec: NetSpec, batch: int, lean: bool) -> dict[str, float]:
-    """Run one step in a new process: the peak of this one has seen other things."""
+def _measured(
+    spec: NetSpec, batch: int, ways: Sequence[Way], counts: dict[str, _Count]
+) -> dict[str, Any]:
+    """Return seconds and peak of a step per way, at a size whose plain step fits here."""
+    smaller = _fitting(spec, batch, counts["plain"].peak)
+    if smaller is not spec:
+        counts = {str(way): _counted(smaller, batch, way) for way in ways}
+    # A process of its own: this one has memory to reuse.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_one_step, (spec.as_dict(), batch, lean))
+        figures = pool.apply(_steps, (smaller.as_dict(), batch, ways))
+    rows = [
+        {"way": str(way), "counted_bytes": counts[str(way)].peak, **each}
+        for way, each in zip(ways, figures, strict=True)
+    ]
+    threads = torch.get_num_threads()
+    return {"image_size": list(smaller.image_size), "threads": threads, "ways": rows}
 
 
-def _one_step(plain_spec: dict[str, Any], batch: int, lean: bool) -> dict[str, float]:
+def _fitting(spec: NetSpec, batch: int, peak: int) -> NetSpec:
+    """Return the network at the largest half of a half of its size that fits."""
+    room = _SHARE * free_bytes()
+    while peak > room:
+        height, width = (side // 2 for side in spec.image_size)
+        if min(height, width) < _LEAST_SIDE:
+            raise MobilesegError(
+                f"--measure: a step on {batch} pictures does not fit into {room / 1e9:.1f} GB at "
+                "any useful size; give a smaller --batch"
+            )
+        spec = apply(spec, Actions(image_size=(height, width)), "--measure")
+        peak = _counted(spec, batch, Way()).peak
+    return spec
+
+
+def _steps(plain_spec: dict[str, Any], batch: int, ways: Sequence[Way]) -> list[dict[str, float]]:
     spec = read_spec(plain_spec, "spec")
-    net = build(spec).train()
-    if lean:
-        make_lean(net)
-    inputs = torch.zeros(batch, 3, *spec.image_size)
-    before = _peak()
-    started = time.perf_counter()
-    if lean:
-        with lean_forward():
-            loss = net(inputs).square().mean()
-    else:
-        loss = net(inputs).square().mean()
-    loss.backward()
-    seconds = time.perf_counter() - started
-    return {"peak_bytes": _peak() - before, "seconds": seconds}
-
-
-def _peak() -> int:
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts bytes, Linux kilobytes.
-    return most if sys.platform == "darwin" else most * _KB
+    images = torch.zeros(batch, 3, *spec.image_size).to(memory_format=torch.channels_last)
+    found = []
+    for way in ways:
+        net = build(spec)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with Heads(net, spec.heads()):
+            found.append(measured(Trial(net, way), images))
+    return found
