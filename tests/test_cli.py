@@ -22,6 +22,7 @@ VERBS = [
     ["qat"],
     ["profile"],
     ["find-lr"],
+    ["search"],
     ["latency"],
     ["latency", "calibrate"],
     ["compare"],

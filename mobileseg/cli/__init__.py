@@ -23,6 +23,7 @@ from mobileseg.cli import (
     recipes,
     report,
     runs,
+    search,
     weights,
 )
 from mobileseg.cli.common import say
@@ -40,6 +41,7 @@ app.add_typer(check.app)
 app.add_typer(quantize.app)
 app.add_typer(qat.app)
 app.add_typer(profile.app)
+app.add_typer(search.app)
 app.add_typer(find_lr.app)
 app.add_typer(demo.app)
 app.add_typer(latency.app, name="latency")

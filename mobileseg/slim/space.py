@@ -135,8 +135,9 @@ def actions_of(space: Space, choice: Choice) -> Actions:
     counts = {}
     for group in _free(left):
         factor = choice.widths.get(space.stages[next(iter(group.places))], 1.0)
-        fewer = max(1, round(len(group) * factor / _MULTIPLE)) * _MULTIPLE
-        counts[group.name] = min(fewer, len(group))
+        if factor < 1:
+            fewer = max(1, round(len(group) * factor / _MULTIPLE)) * _MULTIPLE
+            counts[group.name] = min(fewer, len(group))
     narrow = narrowed(left, groups(left), counts)
     # The skips of a decoder of deconvolutions follow its stages.
     width = {
