@@ -44,7 +44,7 @@ def search(
     """
     from mobileseg.recipe import read_recipe
     from mobileseg.report.search import search_table
-    from mobileseg.workflow.search import SearchOptions
+    from mobileseg.workflow.options import SearchOptions
     from mobileseg.workflow.search import search as run
 
     read = read_recipe(recipe, overrides or [], data)

@@ -1,4 +1,4 @@
-"""What can be asked of an export, and which of it cannot be: known before torch is imported."""
+"""What can be asked of an export and of a search: known before torch is imported."""
 
 from __future__ import annotations
 
@@ -94,3 +94,27 @@ class ExportOptions:
         if self.explain or self.plot is not None:
             found.append(f"{where}: --explain tells of int8 and float32; leave one out")
         return found
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search is for, and how much of it.
+
+    origin: the step whose network is changed. epochs: of the last round of trainings; rounds:
+    how many there are, each half as long as the next. trials: candidates of the whole study,
+    other workers' among them. storage: an SQLAlchemy URL; by default a file beside the runs.
+    """
+
+    runs: Path
+    device: str
+    budget_ms: float
+    origin: str | None = None
+    trials: int = 40
+    epochs: int = 8
+    rounds: int = 3
+    storage: str | None = None
+    compute: str = "cpu"
+
+    def schedule(self) -> list[int]:
+        """Return the epochs of each round."""
+        return [max(1, self.epochs >> (self.rounds - 1 - i)) for i in range(self.rounds)]

@@ -11,16 +11,14 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.random import SeedSequence
 
 from mobileseg.errors import MobilesegError, unknown
-from mobileseg.figure import COLOURS, OTHER, drawing
-from mobileseg.files import write_atomic
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import DeviceProfile
 from mobileseg.nets.module import build
@@ -38,13 +36,15 @@ from mobileseg.train.evaluate import EvalSet, load_eval
 from mobileseg.train.loop import fit
 from mobileseg.train.pairs import pairs
 from mobileseg.workflow.device import device
+from mobileseg.workflow.found import ended, finished, surpassed
 from mobileseg.workflow.inherited import inherited_weights
 from mobileseg.workflow.network import as_int8, empty_graph
+from mobileseg.workflow.options import SearchOptions
 from mobileseg.workflow.plan import plan
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
     from torch import Tensor
 
 Say = Callable[[str], None]
@@ -55,26 +55,6 @@ _KEPT = 1 / 3
 _ALIVE_SECONDS = 60
 # The time of what is no network; Optuna takes no infinity.
 _NEVER = 1e6
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What a search is for, and how much of it.
-
-    origin: the step whose network is changed. epochs: of the last round of trainings; rounds:
-    how many there are, each half as long as the next. trials: candidates of the whole study,
-    other workers' among them. storage: an SQLAlchemy URL; by default a file beside the runs.
-    """
-
-    runs: Path
-    device: str
-    budget_ms: float
-    origin: str | None = None
-    trials: int = 40
-    epochs: int = 8
-    rounds: int = 3
-    storage: str | None = None
-    compute: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -141,7 +121,7 @@ class _Search:
         fresh, miou, number = set(inherited.fresh), 0.0, 0
         train, val = self.data.at(spec.image_size)
         config = self.recipe.train
-        for number, epochs in enumerate(rounds_of(self.options)):
+        for number, epochs in enumerate(self.options.schedule()):
             result = fit(  # each round begins with the weights of the one before
                 net,
                 train,
@@ -172,20 +152,10 @@ class _Search:
             for each in trial.study.get_trials(deepcopy=False)
             if key in each.user_attrs and each.number != trial.number
         ]
-        ranks = [_surpassed(one, [*others, (miou, ms)]) for one in others]
-        mine = _surpassed((miou, ms), others)
+        ranks = [surpassed(one, [*others, (miou, ms)]) for one in others]
+        mine = surpassed((miou, ms), others)
         better = sum(rank < mine for rank in ranks)
         return better < max(1, _KEPT * (len(others) + 1))
-
-
-def _surpassed(one: tuple[float, float], others: Sequence[tuple[float, float]]) -> int:
-    """Return how many of (mIoU, ms) are at least as fast as one, and better."""
-    return sum(miou > one[0] and ms <= one[1] for miou, ms in others)
-
-
-def rounds_of(options: SearchOptions) -> list[int]:
-    """Return the epochs of each round."""
-    return [max(1, options.epochs >> (options.rounds - 1 - i)) for i in range(options.rounds)]
 
 
 def _shortened(config: TrainConfig, epochs: int) -> TrainConfig:
@@ -254,7 +224,7 @@ def search(recipe: Recipe, options: SearchOptions, say: Say) -> dict[str, Any]:
         _Data(recipe, folder / "cache", {}),
         say,
     )
-    left = options.trials - len(_finished(study))
+    left = options.trials - len(finished(study))
     if left > 0:
         from optuna.study import MaxTrialsCallback  # noqa: PLC0415
         from optuna.trial import TrialState  # noqa: PLC0415
@@ -265,7 +235,7 @@ def search(recipe: Recipe, options: SearchOptions, say: Say) -> dict[str, Any]:
             study.enqueue_trial(_untouched(ready.space))
         enough = MaxTrialsCallback(options.trials, states=(TrialState.COMPLETE,))
         study.optimize(ready, callbacks=[enough])
-    return _ended(recipe, options, study, name, folder)
+    return ended(recipe, options, study, name, folder)
 
 
 def _study(recipe: Recipe, options: SearchOptions) -> Study:
@@ -281,8 +251,8 @@ def _study(recipe: Recipe, options: SearchOptions) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
     where = options.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
     # What the figures of a study depend on: another recipe's candidates say nothing here.
-    facts = (recipe.digest(), options.origin, options.device, options.budget_ms)
-    facts += (options.epochs, options.rounds)
+    facts = [recipe.digest(), options.origin, options.device, options.budget_ms]
+    facts += [options.epochs, options.rounds]
     name = f"{recipe.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
     try:
         with warnings.catch_warnings():
@@ -301,117 +271,3 @@ def _study(recipe: Recipe, options: SearchOptions) -> Study:
     seed = SeedSequence((recipe.seed, len(study.trials), os.getpid())).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(seed))
     return study
-
-
-def _finished(study: Study) -> list[FrozenTrial]:
-    from optuna.trial import TrialState  # noqa: PLC0415
-
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def _ended(
-    recipe: Recipe, options: SearchOptions, study: Study, origin: str, folder: Path
-) -> dict[str, Any]:
-    """Write the recipe of the best candidate and the plot; return what they show."""
-    last = f"round {options.rounds - 1}"
-    rows = [
-        {
-            "candidate": each.number,
-            "rounds": sum(f"round {i}" in each.user_attrs for i in range(options.rounds)),
-            "val_miou_percent": each.values[0],
-            **each.user_attrs["counts"],
-            "step": each.user_attrs["step"],
-        }
-        for each in _finished(study)
-        if "refused" not in each.user_attrs
-    ]
-    whole = [row for row in rows if row["rounds"] == options.rounds] or rows
-    if not whole:
-        raise MobilesegError(
-            f"search: no candidate is within {options.budget_ms:g} ms on {options.device}; give "
-            "more --trials or a larger --budget-ms"
-        )
-    points = [(row["val_miou_percent"], row["ms"]) for row in whole]
-    front = [row for row, point in zip(whole, points, strict=True) if not _surpassed(point, points)]
-    best = max(front, key=lambda row: row["val_miou_percent"])
-    path = folder / "found.toml"
-    write_atomic(path, _found(recipe, origin, best["step"]).encode())
-    picture = folder / "search.png"
-    _draw(rows, front, options, picture)
-    return {
-        "study": study.study_name,
-        "candidates": len(_finished(study)),
-        "trained": len(rows),
-        "trained_whole": sum(last in each.user_attrs for each in _finished(study)),
-        "budget_ms": options.budget_ms,
-        "device": options.device,
-        "front": sorted(front, key=lambda row: row["ms"]),
-        "best": best,
-        "recipe": str(path),
-        "plot": str(picture),
-    }
-
-
-def _found(recipe: Recipe, origin: str, step: dict[str, Any]) -> str:
-    """Return the recipe whose last step is the candidate, as TOML."""
-    import tomli_w  # noqa: PLC0415
-
-    above = [recipe[origin]]
-    while (parent := recipe.parent(above[0])) is not None:
-        above.insert(0, parent)
-    kept = replace(recipe, name=f"{recipe.name}-found", step=tuple(above))
-    table = _brief(kept)
-    table["data"]["root"] = str(recipe.data.root.resolve())
-    for each in table["step"]:
-        each.pop("parent", None)
-    table["step"].append({"name": "found", **step})
-    return tomli_w.dumps(table)
-
-
-def _brief(value: Any) -> Any:
-    """Return plain data of a dataclass, without what is as ever."""
-    if is_dataclass(value):
-        return {
-            each.name: _brief(own)
-            for each in fields(value)
-            if (own := getattr(value, each.name)) is not None and own != _default(each)
-        }
-    if isinstance(value, dict):
-        return {key: _brief(own) for key, own in value.items()}
-    if isinstance(value, tuple | list):
-        return [_brief(own) for own in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _default(field: Any) -> Any:
-    return field.default_factory() if field.default_factory is not MISSING else field.default
-
-
-def _draw(
-    rows: Sequence[dict[str, Any]],
-    front: Sequence[dict[str, Any]],
-    options: SearchOptions,
-    path: Path,
-) -> None:
-    with drawing(path, (7.0, 4.5)) as figure:
-        axes = figure.add_subplot()
-        for number in range(1, options.rounds + 1):
-            some = [row for row in rows if row["rounds"] == number]
-            axes.scatter(
-                [row["ms"] for row in some],
-                [row["val_miou_percent"] for row in some],
-                color=COLOURS[0] if number == options.rounds else OTHER,
-                alpha=number / options.rounds,
-                label=f"{number} of {options.rounds} rounds",
-            )
-        line = sorted(front, key=lambda row: row["ms"])
-        axes.plot(
-            [row["ms"] for row in line],
-            [row["val_miou_percent"] for row in line],
-            color=COLOURS[1],
-            drawstyle="steps-post",
-            label="nothing faster is better",
-        )
-        axes.axvline(options.budget_ms, color=COLOURS[5], linestyle="--", label="budget")
-        axes.set(xlabel=f"{options.device}, int8, estimated ms", ylabel="val mIoU, %")
-        axes.legend()

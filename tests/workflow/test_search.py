@@ -13,7 +13,7 @@ from PIL import Image
 from mobileseg.files import shipped
 from mobileseg.recipe import read_recipe
 from mobileseg.workflow.ladder import dry_run
-from mobileseg.workflow.search import SearchOptions, rounds_of
+from mobileseg.workflow.options import SearchOptions
 from tests.workflow.conftest import Call
 
 WORDS = (
@@ -80,7 +80,7 @@ def test_a_storage_that_is_none(call: Call, tmp_path: Path) -> None:
 
 def test_rounds_double() -> None:
     options = SearchOptions(Path(), "pixel4", 1.0)
-    assert rounds_of(options) == [2, 4, 8]
+    assert options.schedule() == [2, 4, 8]
 
 
 @pytest.mark.slow
