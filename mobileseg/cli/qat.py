@@ -39,10 +39,14 @@ def qat(
 
     Example: mobileseg qat portrait/final --set qat.epochs=10
     """
+    from mobileseg.errors import MobilesegError
     from mobileseg.report.int8 import qat_table, verdict_line, verdict_tables
     from mobileseg.runs import find_run
+    from mobileseg.train.parallel.launch import ranked
     from mobileseg.workflow.qat import QatOptions, require, train_int8
 
+    if ranked():
+        raise MobilesegError("qat: trains in one process; start it without torchrun")
     found = find_run(run, runs)
     recipe = found.recipe().with_changes(overrides or []).with_data(data)
     done = train_int8(found, recipe, QatOptions(compute, not resume), say)

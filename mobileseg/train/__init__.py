@@ -12,5 +12,6 @@ optim      parameter groups, learning-rate schedule, moving average of the weigh
 checkpoint the whole training state as one safetensors file
 console    bar or log lines on stderr
 step       one batch: its loss, its gradient, and what is wrong with them
+parallel   several processes that train one network
 loop       fit
 """

@@ -164,13 +164,14 @@ def peers_table(found: Sequence[Mapping[str, Any]]) -> Table:
 def devices_table(found: Sequence[Mapping[str, Any]]) -> Table:
     """Return the figures of `scaling` as people read them."""
     made = Table(title="Pictures a second, by processes x threads of each", title_justify="left")
-    for name in ("net", "processes x threads", "images/s", "times"):
+    for name in ("net", "processes x threads", "images/s", "times", "CPU ms/image"):
         made.add_column(name, justify="right")
     for row in found:
         name = f"{row['net']} {row['size'][0]}x{row['size'][1]}"
         for side in row["sides"]:
             each = f"{side['processes']} x {side['threads']}"
-            made.add_row(name, each, f"{side['images_per_second']:.1f}", f"{side['times']:.2f}")
+            figures = (side["images_per_second"], side["times"], side["cpu_ms_per_image"])
+            made.add_row(name, each, *(f"{figure:.2f}" for figure in figures))
     return made
 
 

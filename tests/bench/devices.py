@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -33,6 +35,7 @@ def scaling(contest: Contest, rounds: int, say: Callable[[str], None]) -> dict[s
     """Return pictures a second of each side, the median of the rounds, after one to warm up.
 
     times: of one process with one thread, the median of the ratios within a round.
+    cpu_ms_per_image: of all processes together, which others on the machine do not change much.
     """
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
@@ -48,6 +51,7 @@ def scaling(contest: Contest, rounds: int, say: Callable[[str], None]) -> dict[s
             seconds[side].append(pipe.recv())
     for pipe in pipes.values():
         pipe.send("end")
+    busy = {side: side[0] * pipe.recv() for side, pipe in pipes.items()}
     for process in processes:
         process.join()
     first = seconds[SIDES[0]][1:]
@@ -62,6 +66,7 @@ def scaling(contest: Contest, rounds: int, say: Callable[[str], None]) -> dict[s
                 "threads": side[1],
                 "images_per_second": pictures[side] / median(took[1:]),
                 "times": median(a / b for a, b in zip(first, took[1:], strict=True)),
+                "cpu_ms_per_image": 1e3 * busy[side] / pictures[side],
             }
             for side, took in seconds.items()
         ],
@@ -88,9 +93,11 @@ def _train(contest: Contest, threads: int, meeting: _Environment, pipe: Connecti
     pictures = train_data.load(recipe.data, "train", contest.size)
     steps = len(pictures) // contest.batch
     team, turns = join(), Turns(pipe, lambda: None)
+    clock = [0.0]
 
     def after_step(done: int) -> None:
         if team.leads and done % steps == 0:
+            clock.append(time.process_time())
             turns.done()
 
     with (
@@ -117,3 +124,5 @@ def _train(contest: Contest, threads: int, meeting: _Environment, pipe: Connecti
             after_step=after_step,
             ranks=ranks,
         )
+    if team.leads:
+        pipe.send(median(b - a for a, b in pairwise(clock[1:])))

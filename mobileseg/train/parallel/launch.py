@@ -111,7 +111,8 @@ def _started(count: int, command: Sequence[str]) -> Iterator[list[_Process]]:
                 env=os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=subprocess.DEVNULL if rank else None,
                 stderr=said if rank else None,
-                preexec_fn=_obey_parent,  # noqa: PLW1509  (no threads here)
+                # No threads here, which it would not get on with.
+                preexec_fn=_obey_parent if os.name == "posix" else None,  # noqa: PLW1509
             )
             processes.append(_Process(rank, running, said))
         yield processes
