@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ Say = Callable[[str], None]
 _KEPT = 1 / 3
 # Without news for so long a worker is taken for dead, and its candidate is free again.
 _ALIVE_SECONDS = 60
+_ATTEMPTS = 5
 # The time of what is no network; Optuna takes no infinity.
 _NEVER = 1e6
 
@@ -238,6 +240,20 @@ def search(recipe: Recipe, options: SearchOptions, say: Say) -> dict[str, Any]:
     return ended(recipe, options, study, name, folder)
 
 
+def _opened(where: str, name: str) -> Study:
+    import optuna  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(where, heartbeat_interval=_ALIVE_SECONDS)
+    return optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+    )
+
+
 def _study(recipe: Recipe, options: SearchOptions) -> Study:
     try:
         import optuna  # noqa: PLC0415
@@ -254,19 +270,17 @@ def _study(recipe: Recipe, options: SearchOptions) -> Study:
     facts = [recipe.digest(), options.origin, options.device, options.budget_ms]
     facts += [options.epochs, options.rounds]
     name = f"{recipe.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(where, heartbeat_interval=_ALIVE_SECONDS)
-        study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
-    except (SQLAlchemyError, ImportError) as error:
-        said = str(error).splitlines()[0]
-        raise MobilesegError(f"--storage {options.storage or where}: {said}") from None
+    for attempt in range(_ATTEMPTS):
+        try:
+            study = _opened(where, name)
+            break
+        except (SQLAlchemyError, ImportError) as error:
+            said = str(error).splitlines()[0]
+            # Two workers who begin at once may both make the tables, and one finds them made.
+            made = any(word in said for word in ("exist", "duplicate", "UNIQUE"))
+            if not made or attempt == _ATTEMPTS - 1:
+                raise MobilesegError(f"--storage: {said}") from None
+            time.sleep(1)
     # Workers that draw alike would try the same candidates.
     seed = SeedSequence((recipe.seed, len(study.trials), os.getpid())).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(seed))
