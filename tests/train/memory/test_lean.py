@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from mobileseg.nets.blocks import Conv, Depthwise
 from mobileseg.nets.module import build
+from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import ZOO, zoo_net
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.memory.saved import saved_bytes
@@ -118,3 +120,25 @@ def test_what_is_kept_is_let_go_on_the_way_back(memory: str) -> None:
     weights = 4 * spec.params
     # Above what is kept: the gradient of the weights, and what a layer needs at work.
     assert kept < trial.peak(images) < 1.3 * kept + 1.1 * weights
+
+
+def test_a_relu_before_a_depthwise_convolution_keeps_nothing() -> None:
+    blocks = (
+        Conv("a", ("image",), 16, 3),
+        Depthwise("b", ("a",)),
+        Conv("c", ("b",), 5, 1, norm=False, activation="none"),
+    )
+    net = build(NetSpec("test", (8, 12), 5, blocks), device="meta")
+    x = torch.empty(2, 3, 8, 12, device="meta")
+    pixels = 4 * 2 * 8 * 12
+    statistics = 4 * 2 * 16
+    plain = saved_bytes(net, x).by_block()
+    # Every norm keeps what it reads, every ReLU what it gives; the next layer reads the same.
+    assert plain == {
+        "a": 3 * pixels + 2 * 16 * pixels + statistics,
+        "b": 2 * 16 * pixels + statistics,
+    }
+    make_lean(net)
+    lean = saved_bytes(net, x, lean=True).by_block()
+    # Of the four wide tensors one is left: the depthwise convolution follows from it, too.
+    assert lean == {"a": 3 * pixels + 16 * pixels + statistics, "b": statistics}
