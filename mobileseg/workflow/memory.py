@@ -18,7 +18,6 @@ from mobileseg.nets.spec import NetSpec, read_spec
 from mobileseg.recipe import Recipe
 from mobileseg.slim.actions import Actions
 from mobileseg.slim.steps import apply
-from mobileseg.train.heads import Heads
 from mobileseg.train.memory.measure import free_bytes, measured
 from mobileseg.train.memory.way import Trial, Way
 from mobileseg.workflow.plan import plan
@@ -30,7 +29,7 @@ _LEAST_SIDE = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """What to count. None: as the recipe says. measure: also run steps here, in new processes."""
+    """What to count. None: as the recipe says. measure: also run steps here, in a new process."""
 
     step: str | None
     batch: int | None
@@ -113,11 +112,9 @@ def _ways(recipe: Recipe, batch: int) -> list[Way]:
 
 def _counted(spec: NetSpec, batch: int, way: Way) -> _Count:
     with FakeTensorMode():
-        net = build(spec)
-        with Heads(net, spec.heads()):
-            trial = Trial(net, way)
-            images = torch.empty(batch, 3, *spec.image_size)
-            return _Count(trial.saved(images).by_block(), trial.peak(images))
+        trial = Trial(build(spec), way, spec.heads())
+        images = torch.empty(batch, 3, *spec.image_size)
+        return _Count(trial.saved(images).by_block(), trial.peak(images))
 
 
 def _each(counts: dict[str, _Count], block: str) -> dict[str, int]:
@@ -176,6 +173,5 @@ def _steps(plain_spec: dict[str, Any], batch: int, ways: Sequence[Way]) -> list[
     for way in ways:
         net = build(spec)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with Heads(net, spec.heads()):
-            found.append(measured(Trial(net, way), images))
+        found.append(measured(Trial(net, way, spec.heads()), images))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from mobileseg.train.heads import Heads
 from mobileseg.train.memory.lean import LeanNorm, lean_forward, make_lean
 from mobileseg.train.memory.peak import peak_bytes
 from mobileseg.train.memory.recompute import Unit, recomputed, units
@@ -40,21 +41,27 @@ class Way:
 
 
 class Trial:
-    """A network made ready to be trained in a way. It is changed: take a fresh one."""
+    """A network made ready to be trained in a way. It is changed: take a fresh one.
 
-    def __init__(self, net: nn.Module, way: Way) -> None:
+    heads: its layers that give logits of their own, in training alone.
+    """
+
+    def __init__(self, net: nn.Module, way: Way, heads: Sequence[str] = ()) -> None:
         self.net = net.train()
         self.way = way
         if way.lean:
             make_lean(net)
         _take_any_batch(net)
+        self._heads = Heads(net, heads)
         self._units: tuple[Unit, ...] = units(net, way.recompute, way.lean)
 
     def saved(self, images: Tensor) -> Saved:
         """Return what the forward pass of the largest part of a batch leaves behind."""
         part = images.tensor_split(self.way.accumulate)[0]
         with self._precision(part):
-            return saved_bytes(self.net, part, self.way.lean, self._units)
+            saved = saved_bytes(self.net, part, self.way.lean, self._units)
+        self._heard(part)
+        return saved
 
     def peak(self, images: Tensor) -> int:
         """Return the most bytes that a step holds above the weights, their gradient among them."""
@@ -65,9 +72,13 @@ class Trial:
         for part in images.tensor_split(self.way.accumulate):
             with self._forward(part):
                 out = self.net(part)
-            out.float().square().mean().backward()
+            (_stand_in(out, part) + self._heard(part)).backward()
             del out
         self.net.zero_grad()
+
+    def _heard(self, images: Tensor) -> Tensor | float:
+        """Return the loss of what the heads said since this was last asked."""
+        return self._heads.loss(_stand_in, images[:, 0], _stand_in)
 
     @contextmanager
     def _forward(self, images: Tensor) -> Iterator[None]:
@@ -77,6 +88,10 @@ class Trial:
 
     def _precision(self, images: Tensor) -> AbstractContextManager[object]:
         return mixed(images.device.type, self.way.precision)
+
+
+def _stand_in(out: Tensor, _: Tensor) -> Tensor:
+    return out.float().square().mean()
 
 
 def _take_any_batch(net: nn.Module) -> None:
