@@ -72,7 +72,7 @@ class Trial:
         for part in images.tensor_split(self.way.accumulate):
             with self._forward(part):
                 out = self.net(part)
-            (_stand_in(out, part) + self._heard(part)).backward()
+            (_stand_in(out, part) + self._heard(part)).backward()  # type: ignore[no-untyped-call]
             del out
         self.net.zero_grad()
 
