@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +26,6 @@ _HARD, _LEAST_HARD = 0.7, 16
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-class _Term(Protocol):
-    def __call__(
-        self,
-        logits: Tensor,
-        masks: Tensor,
-        *,
-        weights: Tensor | None,
-        smoothing: float,
-        whole: Whole | None = None,
-    ) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Whole:
     """What the loss of a part of a batch has to know of the whole batch.
@@ -51,6 +39,33 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """How pixels count: by class `weights` [C], with label `smoothing`, together `counted`."""
+
+    weights: Tensor | None
+    smoothing: float
+    counted: Tensor
+
+    def mean(self, total: Tensor) -> Tensor:
+        """Return a sum over pixels by what they count together; 0 where none counts."""
+        return total / self.counted.clamp(min=_TINY)
+
+    def entropy(self, logits: Tensor, masks: Tensor, reduction: str) -> Tensor:
+        """Return the weighted cross entropy of the pixels, or its sum."""
+        return F.cross_entropy(
+            logits,
+            masks,
+            self.weights,
+            ignore_index=IGNORE,
+            reduction=reduction,
+            label_smoothing=self.smoothing,
+        )
+
+
+_Term: TypeAlias = Callable[[Tensor, Tensor, Pixels], Tensor]
+
+
+@dataclass(frozen=True)
 class Losses:
     """A weighted sum of losses, of a batch or of a part of one."""
 
@@ -61,9 +76,10 @@ class Losses:
     def __call__(self, logits: Tensor, masks: Tensor, whole: Whole | None = None) -> Tensor:
         """Return the loss of a batch; with `whole`, what a part of that batch adds to its loss."""
         logits = logits.float()
+        whole = whole or Whole(self.counted(masks), 1.0)
+        pixels = Pixels(self.class_weights, self.smoothing, whole.counted)
         parts = [
-            weight
-            * term(logits, masks, weights=self.class_weights, smoothing=self.smoothing, whole=whole)
+            weight * term(logits, masks, pixels) * (1 if term in _ADD_UP else whole.share)
             for weight, term in self.terms
         ]
         return torch.stack(parts).sum()
@@ -94,27 +110,9 @@ def make_loss(
     return Losses(used, class_weights, label_smoothing)
 
 
-def cross_entropy(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def cross_entropy(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return cross entropy, averaged over pixels by their class weight."""
-    total = F.cross_entropy(
-        logits, masks, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
-    )
-    return _mean_counted(total, masks, weights, whole)
-
-
-def _mean_counted(
-    total: Tensor, masks: Tensor, weights: Tensor | None, whole: Whole | None
-) -> Tensor:
-    counted = _counted(masks, weights) if whole is None else whole.counted
-    # Nothing counted is 0 / tiny; a class may weigh little.
-    return total / counted.clamp(min=_TINY)
+    return pixels.mean(pixels.entropy(logits, masks, "sum"))
 
 
 def _counted(masks: Tensor, weights: Tensor | None) -> Tensor:
@@ -122,69 +120,44 @@ def _counted(masks: Tensor, weights: Tensor | None) -> Tensor:
     return valid.sum() if weights is None else (weights[masks.where(valid, 0)] * valid).sum()
 
 
-def focal(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def focal(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return cross entropy in which a pixel counts by how far off it is, (1 - p)^2.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017, equation 4 with gamma 2.
     """
-    each = F.cross_entropy(
-        logits, masks, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-    )
-    total = ((1 - _of_truth(logits, masks)).square() * each).sum()
-    return _mean_counted(total, masks, weights, whole)
+    each = pixels.entropy(logits, masks, "none")
+    return pixels.mean(((1 - _of_truth(logits, masks)).square() * each).sum())
 
 
-def ohem(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def ohem(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return cross entropy of the hard pixels alone: p < 0.7, a sixteenth of all at least.
 
     Source: Shrivastava et al., Training Region-based Object Detectors with Online Hard Example
     Mining, 2016; for pixels, with this threshold, Yuan and Wang, OCNet, 2018, section 4.1.
     """
-    each = F.cross_entropy(
-        logits, masks, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
-    )
+    each = pixels.entropy(logits, masks, "none")
     valid = masks != IGNORE
     with torch.no_grad():
         sure = _of_truth(logits, masks).masked_fill(~valid, 2.0).flatten()
         least = max(1, int(valid.sum()) // _LEAST_HARD)
         hard = (sure < sure.kthvalue(least).values.clamp(min=_HARD)).view_as(masks) & valid
-    found = (each * hard).sum() / _counted(masks.where(hard, IGNORE), weights).clamp(min=_TINY)
-    return found if whole is None else found * whole.share
+    return (each * hard).sum() / _counted(masks.where(hard, IGNORE), pixels.weights).clamp(
+        min=_TINY
+    )
 
 
-def bce(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def bce(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return the binary cross entropy of each class against the rest, averaged over the classes.
 
     A class is told from the rest as the softmax does: of two classes both say the same.
     """
     truth = F.one_hot(masks.where(masks != IGNORE, 0), logits.shape[1]).permute(0, 3, 1, 2).float()
-    truth = truth * (1 - smoothing) + smoothing / 2
+    truth = truth * (1 - pixels.smoothing) + pixels.smoothing / 2
     each = F.binary_cross_entropy_with_logits(_margins(logits), truth, reduction="none").mean(1)
     each = each * (masks != IGNORE)
-    if weights is not None:
-        each = each * weights[masks.where(masks != IGNORE, 0)]
-    return _mean_counted(each.sum(), masks, weights, whole)
+    if pixels.weights is not None:
+        each = each * pixels.weights[masks.where(masks != IGNORE, 0)]
+    return pixels.mean(each.sum())
 
 
 def _of_truth(logits: Tensor, masks: Tensor) -> Tensor:
@@ -202,61 +175,38 @@ def _margins(logits: Tensor) -> Tensor:
     return logits - torch.stack(others, 1)
 
 
-def dice(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def dice(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return 1 - Dice of the soft masks over the batch, averaged over the classes present.
 
     Source: Milletari et al., V-Net, 2016, section 3, with |p| for |p|^2.
     """
-    del weights, smoothing
+    del pixels
     probabilities, truth, present = _one_against_rest(logits, masks)
     overlap = (probabilities * truth).sum(1)
     sizes = probabilities.sum(1) + truth.sum(1)
-    found = _mean_present(1 - 2 * overlap / sizes.clamp(min=1e-6), present)
-    return found if whole is None else found * whole.share
+    return _mean_present(1 - 2 * overlap / sizes.clamp(min=1e-6), present)
 
 
-def lovasz(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def lovasz(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return the Lovász extension of 1 - IoU over the batch, averaged over the classes present.
 
     Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, algorithm 1 and section 3.1.
     """
-    del weights, smoothing
+    del pixels
     probabilities, truth, present = _one_against_rest(logits, masks)
     # an ignored pixel has error 0 here: it is sorted behind every error and adds nothing
     errors, order = (truth - probabilities).abs().sort(dim=1, descending=True)
     with torch.no_grad():
         gradient = _jaccard_gradient(truth.gather(1, order))
-    found = _mean_present((errors * gradient).sum(1), present)
-    return found if whole is None else found * whole.share
+    return _mean_present((errors * gradient).sum(1), present)
 
 
-def lovasz_hinge(
-    logits: Tensor,
-    masks: Tensor,
-    *,
-    weights: Tensor | None,
-    smoothing: float,
-    whole: Whole | None = None,
-) -> Tensor:
+def lovasz_hinge(logits: Tensor, masks: Tensor, pixels: Pixels) -> Tensor:
     """Return the Lovász hinge of each class against the rest, averaged over the classes present.
 
     Source: Berman et al., The Lovász-Softmax loss, CVPR 2018, section 3.2.
     """
-    del weights, smoothing
+    del pixels
     valid = (masks != IGNORE).flatten()
     _, truth, present = _one_against_rest(logits, masks)
     margins = _margins(logits).transpose(0, 1).flatten(1)
@@ -265,8 +215,7 @@ def lovasz_hinge(
     errors, order = errors.sort(dim=1, descending=True)
     with torch.no_grad():
         gradient = _jaccard_gradient(truth.gather(1, order))
-    found = _mean_present((errors * gradient).sum(1), present)
-    return found if whole is None else found * whole.share
+    return _mean_present((errors * gradient).sum(1), present)
 
 
 def edges(logits: Tensor, masks: Tensor) -> Tensor:
