@@ -94,7 +94,7 @@ def test_shipped_sample() -> None:
         (DataConfig, {"threshold": 0}, "greater than or equal to 1"),
         (AugmentConfig, {"scale": [1.5, 0.5]}, "first number is the smaller"),
         (LossConfig, {}, "no weight above 0"),
-        (TrainConfig, {"loss": {"huber": 1.0}}, "focal"),
+        (TrainConfig, {"loss": {"huber": 1.0}}, "huber"),
         (TrainConfig, {"epochs": 0}, "greater than 0"),
         (TrainConfig, {"schedule": "linear"}, "cosine"),
     ],
