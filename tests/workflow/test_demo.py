@@ -85,24 +85,26 @@ def test_a_damaged_list_is_said_before_anything_is_served(copy: Place) -> None:
 @needs_modules
 def test_a_measurement_is_said_and_kept_until_ctrl_c(copy: Place) -> None:
     run = find_run(str(copy.step("thin")))
-    command = [sys.executable, "-m", "mobileseg.cli", "demo", str(run.folder)]
-    process = subprocess.Popen(
-        [*command, "--runtime", str(MODULES), "--port", "0", "--json"],
+    # A shell lets what it runs in the background ignore Ctrl-C, and so does every child.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", code + "from mobileseg.cli import main; main()"]
+    with subprocess.Popen(
+        [*command, "demo", str(run.folder), "--runtime", str(MODULES), "--port", "0", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        assert process.stderr is not None
-        address = process.stderr.readline().removeprefix("open: http://").strip()
-        host, _, path = address.partition("/")
-        cookie = enter(host, f"/{path}")
-        posted = [post(host, cookie, body) for body in (b'"\\u001b[31m"', measured(run))]
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().removeprefix("open: http://").strip()
+            host, _, path = address.partition("/")
+            cookie = enter(host, f"/{path}")
+            posted = [post(host, cookie, body) for body in (b'"\\u001b[31m"', measured(run))]
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert posted == [400, 201]
     assert process.returncode == 0
     (kept,) = read_measurements(run.browser_path)
