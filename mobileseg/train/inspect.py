@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -94,10 +95,14 @@ def inspect(
 
 def shared(splits: Mapping[Split, Sequence[Pair]]) -> list[Finding]:
     """Return the pictures that are in two splits, file for file: quick, no picture is decoded."""
+    every = [(split, pair) for split, chosen in splits.items() for pair in chosen]
+    lengths = [pair.image.stat().st_size for _, pair in every]
+    counts = Counter(lengths)
     where: dict[str, tuple[Split, Pair]] = {}
     findings = []
-    for split, chosen in splits.items():
-        for pair in chosen:
+    for (split, pair), length in zip(every, lengths, strict=True):
+        # A training begins with this: only what has another's length is read.
+        if counts[length] > 1:
             digest = hashlib.sha256(pair.image.read_bytes()).hexdigest()
             first = where.setdefault(digest, (split, pair))
             if first[0] != split:
@@ -172,10 +177,10 @@ def _alike(seen: Sequence[_Seen]) -> Iterator[tuple[int, int]]:
     for start in range(0, len(seen), _BLOCK):
         block = small[start : start + _BLOCK]
         apart = squares[start : start + _BLOCK, None] + squares - 2 * block @ small.T
-        for row, column in zip(*np.nonzero(apart < limit), strict=True):
-            later = start + int(row)
-            if column < later and column == np.flatnonzero(apart[row] < limit)[0]:
-                yield int(column), later
+        # Each is like itself, at the latest.
+        for later, first in enumerate((apart < limit).argmax(1).tolist(), start):
+            if first < later:
+                yield first, later
 
 
 def _same(first: tuple[Split, Pair], second: tuple[Split, Pair], word: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,12 @@ def make_optimizer(
     if config.optimizer == "sgd":
         return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, fused=True)
     return torch.optim.AdamW(listed, lr=config.lr, fused=True)
+
+
+def slower_inherited(fresh: Collection[str], factor: float) -> Callable[[str], float]:
+    """Return `lr_scale` for `make_optimizer`: 1 for the fresh blocks, else the factor."""
+    names = set(fresh)
+    return lambda name: 1.0 if name.split(".")[0] in names else factor
 
 
 def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

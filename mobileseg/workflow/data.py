@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def check_data(recipe: Recipe, progress: bool = True) -> dict[str, Any]:
     }
 
 
-def warn_of_leaks(data: DataConfig, say: Callable[[str], None]) -> None:
+def warn_of_leaks(splits: Mapping[Split, Sequence[Pair]], say: Callable[[str], None]) -> None:
     """Say which pictures are in two splits: a test of what was learnt by heart tells nothing."""
-    leaks = shared(splits_of(data))
+    leaks = shared(splits)
     if leaks:
         more = f" and {len(leaks) - 1} more" if len(leaks) > 1 else ""
         say(f"warning: {leaks[0].words}{more}; mobileseg data check lists all that is wrong")

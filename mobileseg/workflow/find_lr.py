@@ -12,6 +12,7 @@ from mobileseg.recipe import Recipe
 from mobileseg.train import data as train_data
 from mobileseg.train.console import Display
 from mobileseg.train.find_lr import smoothed, suggested, try_rates
+from mobileseg.train.optim import slower_inherited
 from mobileseg.workflow.inherited import inherited_weights
 from mobileseg.workflow.plan import plan
 
@@ -38,7 +39,7 @@ def find_lr(
     inherited = inherited_weights(recipe, rung, rungs)
     net = build(rung.spec, recipe.seed)
     net.load_state_dict(inherited.state)
-    config, fresh = recipe.training(rung.step), set(inherited.fresh)
+    config = recipe.training(rung.step)
     size = rung.spec.image_size
     with Display(steps, 0, True) as display:
         tried = try_rates(
@@ -53,7 +54,7 @@ def find_lr(
             steps=steps,
             seed=recipe.seed,
             device=device,
-            lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+            lr_scale=slower_inherited(inherited.fresh, config.encoder_lr),
             heads=rung.spec.heads(),
             progress=lambda done, lr: display.step(done, f"lr {lr:.2g}"),
         )

@@ -18,8 +18,8 @@ from mobileseg.nets.module import build
 from mobileseg.recipe import Recipe
 from mobileseg.runs import Run, find_runs, ladder_folder
 from mobileseg.slim.inherit import inherit
-from mobileseg.train.pairs import Split, pairs, split_note
-from mobileseg.workflow.data import warn_of_leaks
+from mobileseg.train.pairs import Pair, Split, split_note
+from mobileseg.workflow.data import splits_of, warn_of_leaks
 from mobileseg.workflow.export import Exported, export_net
 from mobileseg.workflow.facts import facts
 from mobileseg.workflow.inherited import inherit_from, inherited_weights, parent_of
@@ -65,8 +65,9 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     rows = facts(rungs, (_empty(rung) for rung in rungs), recipe.devices)
     test = TestPictures(recipe)
     say(split_note(recipe.data))
-    warn_of_leaks(recipe.data, say)
-    data_key = _data_key(recipe)
+    splits = splits_of(recipe.data)
+    warn_of_leaks(splits, say)
+    data_key = _data_key(splits)
     exported: list[Exported] = []
     broken = ""
     names = [rung.step.name for rung in chosen]
@@ -245,15 +246,12 @@ def _finished(rung: Rung, origin: Mapping[str, str], options: SlimOptions) -> di
     return {}
 
 
-def _data_key(recipe: Recipe) -> str:
+def _data_key(splits: Mapping[Split, Sequence[Pair]]) -> str:
     """Return a hash of the pictures and masks: their names and sizes."""
-    splits: tuple[Split, ...] = ("train", "val", "test")
-    if recipe.data.test is None:
-        splits = splits[:2]
     files = [
         (split, file.name, file.stat().st_size if file.is_file() else 0)
-        for split in splits
-        for pair in pairs(recipe.data, split)
+        for split, chosen in splits.items()
+        for pair in chosen
         for file in (pair.image, pair.mask)
     ]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]

@@ -21,6 +21,7 @@ from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.distill import Lessons
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
 from mobileseg.train.loop import FitResult, fit
+from mobileseg.train.optim import slower_inherited
 from mobileseg.train.pairs import pairs
 from mobileseg.train.parallel.ranks import Ranks
 from mobileseg.train.parallel.team import Team
@@ -156,7 +157,7 @@ def _trained(
             resume=True,
             device=options.device,
             progress=options.progress,
-            lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+            lr_scale=slower_inherited(fresh, config.encoder_lr),
             after_step=reshape,
             teach=_lessons(rung, net, teacher, stack),
             heads=rung.spec.heads(),

@@ -35,6 +35,7 @@ from mobileseg.train.config import TrainConfig
 from mobileseg.train.data import Dataset
 from mobileseg.train.evaluate import EvalSet, load_eval
 from mobileseg.train.loop import fit
+from mobileseg.train.optim import slower_inherited
 from mobileseg.train.pairs import pairs
 from mobileseg.workflow.device import device
 from mobileseg.workflow.found import ended, finished, surpassed
@@ -120,7 +121,7 @@ class _Search:
         net = build(spec, self.recipe.seed)
         inherited = inherit(self.space.spec, self.state, spec, net.state_dict())
         net.load_state_dict(inherited.state)
-        fresh, miou, number = set(inherited.fresh), 0.0, 0
+        miou, number = 0.0, 0
         train, val = self.data.at(spec.image_size)
         config = self.recipe.train
         for number, epochs in enumerate(self.options.schedule()):
@@ -135,7 +136,7 @@ class _Search:
                 folder,
                 seed=self.recipe.seed,
                 device=self.options.compute,
-                lr_scale=lambda name: 1.0 if name.split(".")[0] in fresh else config.encoder_lr,
+                lr_scale=slower_inherited(inherited.fresh, config.encoder_lr),
                 heads=spec.heads(),
             )
             miou = float(result.last["val_miou_percent"] or 0)

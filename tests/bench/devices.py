@@ -17,14 +17,11 @@ from typing import Any
 
 import torch
 
-from mobileseg.nets.module import build
-from mobileseg.nets.zoo import zoo_net
 from mobileseg.train import data as train_data
-from mobileseg.train.loop import fit
 from mobileseg.train.parallel.launch import free_port
 from mobileseg.train.parallel.ranks import LostPeerError
 from mobileseg.train.parallel.team import join
-from tests.bench.training import Contest, OverError, Turns, recipe_of
+from tests.bench.training import Contest, OverError, Turns, recipe_of, train_on
 
 # Processes and threads of each.
 SIDES = ((1, 1), (2, 1), (1, 2))
@@ -88,8 +85,7 @@ def _side(
 
 def _train(contest: Contest, threads: int, meeting: _Environment, pipe: Connection) -> None:
     os.environ.update(meeting)
-    recipe, config = recipe_of(contest)
-    spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
+    recipe, _ = recipe_of(contest)
     pictures = train_data.load(recipe.data, "train", contest.size)
     steps = len(pictures) // contest.batch
     team, turns = join(), Turns(pipe, lambda: None)
@@ -110,19 +106,6 @@ def _train(contest: Contest, threads: int, meeting: _Environment, pipe: Connecti
         if team.leads:
             pipe.send(steps * contest.batch)
             turns.wait()
-        fit(
-            build(spec),
-            pictures,
-            None,
-            recipe.data,
-            config,
-            recipe.augment,
-            contest.size,
-            Path(folder),
-            seed=1,
-            progress=False,
-            after_step=after_step,
-            ranks=ranks,
-        )
+        train_on(contest, pictures, Path(folder), after_step, ranks)
     if team.leads:
         pipe.send(median(b - a for a, b in pairwise(clock[1:])))

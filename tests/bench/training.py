@@ -22,7 +22,9 @@ from mobileseg.recipe import Recipe, read_recipe
 from mobileseg.train import data as train_data
 from mobileseg.train.augment import augment
 from mobileseg.train.config import LossConfig, TrainConfig
+from mobileseg.train.data import Dataset
 from mobileseg.train.loop import fit
+from mobileseg.train.parallel.ranks import ALONE, Ranks
 from tests.bench import plain_loop
 
 WORKERS = (0, 1, 2)
@@ -141,8 +143,7 @@ def recipe_of(contest: Contest) -> tuple[Recipe, TrainConfig]:
 def run_ours(contest: Contest, _: int, pipe: Connection) -> None:
     """Train with our loop, in a process of its own."""
     torch.set_num_threads(contest.threads)
-    recipe, config = recipe_of(contest)
-    spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
+    recipe, _ = recipe_of(contest)
     pictures = train_data.load(recipe.data, "train", contest.size)
     steps = len(pictures) // contest.batch
     order = torch.arange(steps * contest.batch).view(steps, -1).numpy()
@@ -162,19 +163,33 @@ def run_ours(contest: Contest, _: int, pipe: Connection) -> None:
     pipe.send(steps * contest.batch)
     with tempfile.TemporaryDirectory() as folder, suppress(OverError):
         turns.wait()
-        fit(
-            build(spec),
-            pictures,
-            None,
-            recipe.data,
-            config,
-            recipe.augment,
-            contest.size,
-            Path(folder),
-            seed=1,
-            progress=False,
-            after_step=after_step,
-        )
+        train_on(contest, pictures, Path(folder), after_step)
+
+
+def train_on(
+    contest: Contest,
+    pictures: Dataset,
+    folder: Path,
+    after_step: Callable[[int], None],
+    ranks: Ranks = ALONE,
+) -> None:
+    """Train the contest's network until `after_step` raises."""
+    recipe, config = recipe_of(contest)
+    spec = zoo_net(contest.net, contest.size, len(recipe.data.classes), "bench")
+    fit(
+        build(spec),
+        pictures,
+        None,
+        recipe.data,
+        config,
+        recipe.augment,
+        contest.size,
+        folder,
+        seed=1,
+        progress=False,
+        after_step=after_step,
+        ranks=ranks,
+    )
 
 
 def run_plain(contest: Contest, workers: int, pipe: Connection) -> None:

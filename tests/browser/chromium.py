@@ -157,12 +157,19 @@ def _browser(url: str) -> Iterator[Path]:
                 stdout=log,
                 stderr=log,
             )
-        try:
+        with ending(process):
             yield said
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the process after, by force if need be."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.browser.chromium import BROWSERS
+from tests.browser.chromium import BROWSERS, ending
 
 PATIENCE_S = 120
 # Narrower screens are phones.
@@ -182,15 +182,8 @@ def browser(*flags: str) -> Iterator[Page]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        try:
+        with ending(process):
             yield Page(mine_in, mine_out)
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 @contextlib.contextmanager
