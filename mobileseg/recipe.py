@@ -33,7 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Step(Actions):
     """One rung of the ladder: the actions of `slim.actions.Actions`, and how it is trained.
 
-    parent (key `from`): the step that it starts from; by default the one above.
+    name: of its folder. parent (key `from`): the step that it starts from; by default the one
+    above.
     train: false for a rung that is only counted and priced; its children inherit through it.
     epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train].
     prune: takes filters away by what the step before has learnt; no other action beside it. With
@@ -43,7 +44,6 @@ class Step(Actions):
     """
 
     name: str
-    # The key is `from`, a word that Python keeps for itself.
     parent: str | None = field(default=None, metadata={"key": "from"})
     train: bool = True
     epochs_share: Annotated[float, Gt(0), Le(100)] = 1.0
@@ -58,10 +58,12 @@ class Step(Actions):
 class Recipe(Table):
     """A ladder of networks, its data, and how it is trained and quantized.
 
-    net: a name of the zoo, or the path of a .toml file beside the recipe that describes a network.
-    image_size: (height, width) of the base. weights: a name in assets/weights, or the path of a
-    .safetensors file beside the recipe. devices: the phones that every rung is priced for; the
-    first one judges. qat: how every trained step is trained on as int8; absent, none is.
+    name: of the folder of its runs. net: a name of the zoo, or the path of a .toml file beside the
+    recipe that describes a network. image_size: (height, width) of the base. weights: a name in
+    assets/weights, or the path of a .safetensors file beside the recipe. seed: of fresh weights,
+    order and augmentation. devices: the phones that every rung is priced for; the first one judges.
+    qat: how every trained step is trained on as int8; absent, none is. step: the ladder, from the
+    base.
     """
 
     name: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,6 +15,7 @@ from mobileseg.cli.common import (
     Json,
     RecipeArg,
     Set,
+    show,
 )
 
 app = typer.Typer(no_args_is_help=True, help="The recipes that come with mobileseg.")
@@ -44,6 +47,30 @@ def cat(recipe: RecipeArg) -> None:
     from mobileseg.recipe import recipe_text
 
     print(recipe_text(recipe), end="")
+
+
+@app.command("keys")
+def keys(
+    section: Annotated[
+        str | None, typer.Argument(help="One table, as train or step.prune; all of them.")
+    ] = None,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a page of recipes/README.md's kind.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say every key that a recipe may have: what may stand there, its default, what it does.
+
+    Example: mobileseg recipes keys augment
+    """
+    from mobileseg.recipe_keys import sections
+    from mobileseg.report.keys import keys_page, keys_table
+
+    found = sections(section)
+    if as_markdown:
+        print(keys_page(found), end="")
+        return
+    show([dataclasses.asdict(each) for each in found], map(keys_table, found), as_json)
 
 
 @app.command("validate")

@@ -34,21 +34,22 @@ class DataConfig(Table):
     - CamVid's layout: a folder `train` of images beside a folder `trainannot` of masks.
     """
 
-    root: Path = Path()
+    root: Path = Path()  # relative to the recipe
     train: Source = Path("train.txt")
     val: Source | None = None  # absent: a seeded `val_share` of train is held out
-    test: Source | None = None
+    test: Source | None = None  # judged once, at the end
+    # their names, in the order of their numbers
     classes: Annotated[tuple[str, ...], Len(2, 255)] = ("background", "person")
-    masks: Literal["index", "binary", "colour"] = "index"
-    # index: the grey value or palette index is the class number, `ignore` is ignored
-    # binary: grey >= threshold is class 1, all else class 0; nothing is ignored
+    # index: the grey value or palette index is the class number, `ignore` is ignored;
+    # binary: grey >= threshold is class 1, all else class 0; nothing is ignored;
     # colour: RGB looked up in `colours`
+    masks: Literal["index", "binary", "colour"] = "index"
     threshold: Annotated[int, Ge(1), Le(255)] = 128  # the middle: anti-aliased edges go either way
-    ignore: Byte = 255
+    ignore: Byte = 255  # the grey value that stands for no class
     colours: dict[str, tuple[Colour, ...]] = field(default_factory=dict)  # class or "ignore"
     val_share: Annotated[float, Gt(0), Lt(1)] = 0.1
-    split_seed: Seed = 0
-    # above it the decoded split is mapped from disk
+    split_seed: Seed = 0  # of what is held out
+    # megabytes; above it the decoded split is mapped from disk
     cache_mb: Annotated[int, Ge(0), Le(2**20)] = 2048
 
     def __post_init__(self) -> None:
@@ -126,7 +127,7 @@ class LossConfig(Table):
 class TrainConfig(Table):
     """How a network is trained."""
 
-    epochs: Epochs = 30
+    epochs: Epochs = 30  # passes over the training pictures
     # enough for batch norm, small enough for many steps
     batch_size: Annotated[int, Gt(0), Le(65536)] = 16
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -137,7 +138,8 @@ class TrainConfig(Table):
     schedule: Literal["cosine", "poly"] = "cosine"  # poly: power 0.9, DeepLab's
     # fresh decoders send wild gradients at first
     warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 1.0
-    loss: LossConfig = LossConfig(cross_entropy=1.0)
+    loss: LossConfig = LossConfig(cross_entropy=1.0)  # cross_entropy alone, if there is no table
+    # how much a class counts: the more, the rarer it is; or a number for each
     class_weights: Literal["none", "median_frequency"] | tuple[Positive, ...] = "none"
     auxiliary: Annotated[float, Ge(0), Le(10)] = 0.4  # of each head inside the network; PSPNet's
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy

@@ -16,7 +16,7 @@ from mobileseg.nets.zoo.mobilenet import (
     mobilenet_v1_encoder,
     mobilenet_v2_deconv,
 )
-from mobileseg.nets.zoo.portrait import portrait_lite, portrait_tiny
+from mobileseg.nets.zoo.portrait import portrait_large, portrait_lite, portrait_tiny
 from mobileseg.nets.zoo.resnet import icnet, pspnet
 from mobileseg.nets.zoo.unet import segnet, segnet_basic, unet, unet_mobilenet_v2
 from mobileseg.nets.zoo.xception import deeplabv3plus_xception65, deeplabv3plus_xception65_os8
@@ -40,6 +40,7 @@ ZOO: dict[str, Callable[[tuple[int, int], int], NetSpec]] = {
     "deeplabv3plus_xception65_os8": deeplabv3plus_xception65_os8,
     "pspnet": pspnet,
     "icnet": icnet,
+    "portrait_large": portrait_large,
     "portrait_lite": portrait_lite,
     "portrait_tiny": portrait_tiny,
 }

@@ -56,9 +56,10 @@ class Prune(Table):
     "sensitivity" from each layer as much as costs the same mIoU, measured; "latency" the least
     important per millisecond that they save on `device`.
     shares: shares to take from the layers that a glob names, whatever `how` does to the others.
-    device: by default the recipe's first. multiple_of: steps of widths, by default those that the
-    device's kernels work in. least: the share of its filters that every layer keeps.
-    rounds: the budget is reached in so many steps of like ratio, each trained before the next.
+    keep: globs over blocks that stay whole. device: by default the recipe's first. multiple_of:
+    steps of widths, by default those that the device's kernels work in. least: the share of its
+    filters that every layer keeps. rounds: the budget is reached in so many steps of like ratio,
+    each trained before the next.
     """
 
     to: Budget
