@@ -15,7 +15,7 @@ from mobileseg.export.tflite import write_tflite
 from mobileseg.graph import ops
 from mobileseg.graph.execute import execute
 from mobileseg.graph.execute_int8 import execute_int8, quant_of
-from mobileseg.graph.ir import Array, Graph, Node, assemble
+from mobileseg.graph.ir import Array, Graph, Node, QuantParams, assemble
 from mobileseg.graph.ir import Tensor as Value
 from mobileseg.graph.passes import FOR_TFLITE, float16_weights, hard_swish_to_mul, run_passes
 from mobileseg.quantize.calibrate import calibrate
@@ -126,6 +126,20 @@ def test_large_sums_do_not_saturate(tmp_path: Path) -> None:
     bright = np.full((1, 3, *case.image), 127, np.int8)
     runner = onnx(quantized, tmp_path)
     np.testing.assert_array_equal(runner(bright), execute_int8(quantized, bright))
+
+
+def test_means_at_half_a_step_are_litert_s(tmp_path: Path) -> None:
+    """Of 768 places a mean is half a step from two steps once in 768 channels."""
+    size, quant = (24, 32), QuantParams(np.array([0.05]), -128)
+    given = Value("x", (1, 3, *size), "int8", quant)
+    known = {"x": given, "out": Value("out", (1, 3, 1, 1), "int8", quant)}
+    graph = Graph(("x",), ("out",), (Node(ops.GlobalMean(), ("x",), "out", "mean"),), known)
+    random = np.random.default_rng(0)
+    noise, light = random.integers(-16, 16, (600, 3, *size)), random.integers(-60, 60, (600, 3))
+    pictures = (noise + light[..., None, None]).astype(np.int8)
+    halves = (pictures.astype(int).sum((2, 3)) % (size[0] * size[1])) == size[0] * size[1] // 2
+    assert halves.any()
+    np.testing.assert_array_equal(tflite(graph, tmp_path)(pictures), execute_int8(graph, pictures))
 
 
 @all_cases
