@@ -69,6 +69,22 @@ class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
         return fb.BufferEnd(builder)
 
 
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """Writes equal vectors once: every channel has a zero point, of 8 bytes, that is nearly always
+    0, which in a network of a hundred kilobytes is a sixth of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  (the base class's name)
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+
 @dataclass
 class _File:
     graph: Graph
@@ -92,14 +108,14 @@ class _File:
         # Large enough from the start: a buffer that grows is copied each time.
         constants = sum(t.nbytes for t in self.graph.tensors.values() if t.data is not None)
         constants += sum(map(len, self.metadata.values()))
-        builder = flatbuffers.Builder(constants + 2**18)
+        builder = _Builder(constants + 2**18)
         builder.Finish(self._model(operators, named).Pack(builder), _IDENTIFIER)
         return bytes(builder.Output())
 
     def _add(self, tensor: Tensor, layout: Sequence[int]) -> None:
         made = fb.TensorT()
         made.name = tensor.name
-        made.shape = [tensor.shape[axis] for axis in layout]
+        made.shape = np.array([tensor.shape[axis] for axis in layout], np.int32)
         made.type = _TYPES[tensor.dtype]
         made.hasRank = True
         made.buffer = 0

@@ -16,7 +16,13 @@ from mobileseg.nets.zoo.mobilenet import (
     mobilenet_v1_encoder,
     mobilenet_v2_deconv,
 )
-from mobileseg.nets.zoo.portrait import portrait_large, portrait_lite, portrait_tiny
+from mobileseg.nets.zoo.portrait import (
+    portrait,
+    portrait_large,
+    portrait_lite,
+    portrait_squeeze,
+    portrait_tiny,
+)
 from mobileseg.nets.zoo.resnet import icnet, pspnet
 from mobileseg.nets.zoo.unet import segnet, segnet_basic, unet, unet_mobilenet_v2
 from mobileseg.nets.zoo.xception import deeplabv3plus_xception65, deeplabv3plus_xception65_os8
@@ -40,9 +46,11 @@ ZOO: dict[str, Callable[[tuple[int, int], int], NetSpec]] = {
     "deeplabv3plus_xception65_os8": deeplabv3plus_xception65_os8,
     "pspnet": pspnet,
     "icnet": icnet,
+    "portrait": portrait,
     "portrait_large": portrait_large,
-    "portrait_lite": portrait_lite,
     "portrait_tiny": portrait_tiny,
+    "portrait_lite": portrait_lite,
+    "portrait_squeeze": portrait_squeeze,
 }
 
 

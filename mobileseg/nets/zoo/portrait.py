@@ -78,25 +78,36 @@ def portrait_large(image_size: tuple[int, int], classes: int) -> NetSpec:
 
 
 def portrait(image_size: tuple[int, int], classes: int) -> NetSpec:
-    """Half of MobileNetV1's channels to stride 16, and three steps back, 0.3 M parameters.
+    """Half of MobileNetV1's channels to stride 16, and three steps back, 0.33 M parameters.
 
     Of our own design. The encoder ends early, where a phone's milliseconds buy little more.
     """
-    blocks: list[Block] = []
-    for block in mobilenet_v1_encoder():
-        if block.name in ("conv5_4", "conv5_5"):
-            continue
-        if block.name == "conv5_6":
-            break
-        assert isinstance(block, Conv | Separable) and isinstance(block.channels, int)
-        blocks.append(replace(block, channels=block.channels // 2))
-    net = Draft(blocks)
+    net = _narrow_encoder(2, "conv5_3")
     last = _context(net, net.blocks[-1].name, 64)
     last = _back(net, last, ("conv4_1", "conv3_1", "conv2_1"), (48, 32, 16))
     return NetSpec("portrait", image_size, classes, net.finish(net.classify(last)))
 
 
 def portrait_tiny(image_size: tuple[int, int], classes: int) -> NetSpec:
+    """The same of a quarter of the channels, and one block shorter: 0.07 M parameters."""
+    net = _narrow_encoder(4, "conv5_2")
+    last = _context(net, net.blocks[-1].name, 32)
+    last = _back(net, last, ("conv4_1", "conv3_1", "conv2_1"), (24, 16, 8))
+    return NetSpec("portrait_tiny", image_size, classes, net.finish(net.classify(last)))
+
+
+def _narrow_encoder(divisor: int, until: str) -> Draft:
+    """MobileNetV1 with its channels divided, up to a block."""
+    net = Draft()
+    for block in mobilenet_v1_encoder():
+        assert isinstance(block, Conv | Separable) and isinstance(block.channels, int)
+        net.add(replace(block, channels=block.channels // divisor))
+        if block.name == until:
+            break
+    return net
+
+
+def portrait_squeeze(image_size: tuple[int, int], classes: int) -> NetSpec:
     """Blocks that look twice, once at half size; the coarse classes gate the fine features.
 
     Of the size of SINet, 0.09 M parameters, and of our own design: its spatial squeeze, and its
@@ -118,7 +129,7 @@ def portrait_tiny(image_size: tuple[int, int], classes: int) -> NetSpec:
     let = net.add(Product("fine_let", (fine, gate)))
     last = net.add(Sum("both", (wide, let), activation="relu"))
     last = net.add(Separable("head", (last,), 24))
-    return NetSpec("portrait_tiny", image_size, classes, net.finish(net.classify(last)))
+    return NetSpec("portrait_squeeze", image_size, classes, net.finish(net.classify(last)))
 
 
 def _squeezed(net: Draft, name: str, source: str, channels: int) -> str:
