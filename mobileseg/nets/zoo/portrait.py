@@ -8,7 +8,6 @@ from dataclasses import replace
 from mobileseg.nets.blocks import (
     IMAGE,
     Bins,
-    Block,
     Conv,
     Depthwise,
     Pool,
