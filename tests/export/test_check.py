@@ -56,7 +56,7 @@ def test_int8_network_in_litert_is_equal_to_the_bit(
     graph = small.int8_graph(rewrite, interface)  # type: ignore[arg-type]
     check = checked(tmp_path, graph)
     assert check.problems() == []
-    assert (check.max_steps, check.share_equal) == (0, 1.0)
+    assert (check.max_steps, check.share_equal, check.called_alike) == (0, 1.0, 1.0)
     assert check.operators == check.nodes == len(graph.nodes)
     assert check.partitions == 1
 
@@ -161,6 +161,14 @@ def test_problems(change: dict[str, object], said: str) -> None:
     bad = replace(GOOD, **change)  # type: ignore[arg-type]
     assert len(bad.problems()) == 1
     assert said in bad.problems()[0]
+
+
+def test_several_resizes_in_a_row_are_judged_by_what_pixels_are_called() -> None:
+    apart = replace(GOOD, path=Path("net.onnx"), share_within_one_step=0.9, max_steps=6)
+    assert len(apart.problems()) == 2
+    assert replace(apart, called_alike=0.998).problems() == []
+    assert len(replace(apart, called_alike=0.98).problems()) == 2
+    assert len(replace(apart, path=GOOD.path, called_alike=0.998).problems()) == 2
 
 
 @pytest.mark.parametrize(
