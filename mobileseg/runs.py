@@ -5,6 +5,7 @@ all that it is made from), `weights.safetensors`, `train.jsonl`, `checkpoint.saf
 `report.json`, `export/`, `latency/`, `quantize/`, `qat/` (a training of its own, as int8); of a
 pruning step also `sensitivity.json`, `pruned.json` and `start.safetensors`, what training begins
 with;
+`runs/NAME/shipped/` is a trained network that comes with mobileseg, once somebody has asked for it;
 `runs/NAME/report.json` the ladder's table. `report.html`, in a step's folder or in the ladder's, is
 what `mobileseg report` wrote last.
 """
@@ -15,20 +16,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobileseg.errors import MobilesegError
-from mobileseg.files import read_json, write_atomic, write_json
+from mobileseg.files import read_json, shipped, write_atomic, write_json
 from mobileseg.nets.spec import NetSpec, read_spec
-from mobileseg.recipe import Recipe, read_recipe_data
+from mobileseg.recipe import Recipe, Step, read_recipe, read_recipe_data, shipped_recipes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 RUNS = Path("runs")
+SHIPPED = "shipped"
 
 
 @dataclass(frozen=True)
@@ -269,8 +271,9 @@ def find_run(given: str, runs: Path = RUNS) -> Run:
 def find_runs(given: str, runs: Path = RUNS, counted: bool = False) -> list[Run]:
     """Return the step that a person names, or all trained steps of the ladder.
 
-    given: a folder, or `NAME/STEP` or `NAME` below `runs`. counted: steps that were only counted
-    and priced, too. Raises MobilesegError with what there is.
+    given: a folder, or `NAME/STEP` or `NAME` below `runs`; where there is none, the trained network
+    that comes with mobileseg under that name, which then is one. counted: steps that were only
+    counted and priced, too. Raises MobilesegError with what there is.
     """
     for folder in (Path(given), runs / given):
         if (folder / "net.json").is_file():
@@ -278,14 +281,38 @@ def find_runs(given: str, runs: Path = RUNS, counted: bool = False) -> list[Run]
         steps = trained_steps(folder)
         if steps:
             return _steps(folder) if counted else steps
+    name = given.removesuffix(f"/{SHIPPED}")
+    if name in shipped_networks():
+        return [_unpacked(name, runs)]
     known = [step.name for ladder in _folders(runs) for step in _with_weights(ladder)]
-    if not known:
-        raise MobilesegError(
-            f"{given}: is no run, nor is any other; mobileseg slim RECIPE makes some"
-        )
+    known += [name for name in shipped_networks() if name not in known]
     near = get_close_matches(given, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise MobilesegError(f"{given}: is no run; {hint}there are: {', '.join(known)}")
+
+
+def shipped_networks() -> dict[str, Path]:
+    """Return the weights of the trained networks that come with mobileseg, by recipe."""
+    recipes = shipped_recipes()
+    weights = sorted(shipped("assets", "weights").glob("*.safetensors"))
+    return {path.stem: path for path in weights if path.stem in recipes}
+
+
+def _unpacked(name: str, runs: Path) -> Run:
+    """Return a shipped network as a run, written where there is none of these weights."""
+    from mobileseg.nets.pretrained import load_encoder  # noqa: PLC0415
+
+    path, run = shipped_networks()[name], Run(runs / name / SHIPPED)
+    origin = {SHIPPED: hashlib.sha256(path.read_bytes()).hexdigest()}
+    if not (run.trained and run.begun() == origin):
+        network = load_encoder(path)
+        recipe = replace(read_recipe(name), step=(Step(name=SHIPPED),))
+        run.begin(recipe, network.spec, origin)
+        run.export_folder.mkdir(exist_ok=True)
+        file = run.export_folder / f"{name}-{SHIPPED}-int8.tflite"
+        file.write_bytes(path.with_suffix(".tflite").read_bytes())
+        run.save_weights(network.state)
+    return run
 
 
 def trained_steps(ladder: Path) -> list[Run]:

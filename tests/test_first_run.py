@@ -1,4 +1,4 @@
-"""The README's first run, whole: the portrait ladder on the shipped pictures."""
+"""The README's first run, whole: the shipped network fitted to the shipped pictures, and cut."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def test_the_first_run_keeps_its_promise(tmp_path: Path) -> None:
     subprocess.run([*mobileseg, "slim", "portrait"], check=True, cwd=tmp_path)
     assert time.monotonic() - started <= SECONDS
     report = json.loads((tmp_path / "runs" / "portrait" / "report.json").read_text())
-    final = report["steps"][-1]
-    assert final["miou_percent"] >= MIOU_PERCENT
-    assert final["miou_int8_percent"] >= MIOU_PERCENT
+    for step in report["steps"]:
+        assert step["miou_percent"] >= MIOU_PERCENT
+        assert step["miou_int8_percent"] >= MIOU_PERCENT
     done = subprocess.run(
-        [*mobileseg, "eval", "portrait/final", "--split", "val", "--json"],
+        [*mobileseg, "eval", "portrait/fastest", "--split", "val", "--json"],
         check=True,
         cwd=tmp_path,
         capture_output=True,
     )
     executors = {row["executor"]: row for row in json.loads(done.stdout)["executors"]}
     for kind in ("tflite", "onnx"):
-        assert executors[f"portrait-final-int8.{kind}"]["agreement"] >= AGREEMENT
+        assert executors[f"portrait-fastest-int8.{kind}"]["agreement"] >= AGREEMENT
     for each in report["exported"]:
         assert not each["check"]["problems"]
 

@@ -48,9 +48,9 @@ def demo(
 
     Example: mobileseg demo --setup
 
-    Example: mobileseg demo portrait/final
+    Example: mobileseg demo portrait/faster
 
-    Example: mobileseg demo portrait/final --lan
+    Example: mobileseg demo portrait/faster --lan
     """
     if run is None and not setup:
         raise typer.BadParameter("give a run, or --setup alone")

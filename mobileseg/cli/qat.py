@@ -37,7 +37,7 @@ def qat(
     Its settings are the recipe's section qat. Export, eval, predict, latency and slim use the
     result. Exits with 3 where it loses more than qat.max_drop points against the float net.
 
-    Example: mobileseg qat portrait/final --set qat.epochs=10
+    Example: mobileseg qat portrait/faster --set qat.epochs=10
     """
     from mobileseg.errors import MobilesegError
     from mobileseg.report.int8 import qat_table, verdict_line, verdict_tables

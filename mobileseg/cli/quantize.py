@@ -115,9 +115,9 @@ def quantize(
     Writes quantize/report.json in a run's folder. Exits with 3 where int8 loses too much, and
     names the layers to blame.
 
-    Example: mobileseg quantize portrait/final --max-drop 0.3
+    Example: mobileseg quantize portrait/faster --max-drop 0.3
 
-    Example: mobileseg quantize portrait/final --repair auto --sensitivity --plot .
+    Example: mobileseg quantize portrait/faster --repair auto --sensitivity --plot .
 
     Example: mobileseg quantize model.onnx --data DIR --pixels imagenet
     """

@@ -63,8 +63,8 @@ def keys(
 
     Example: mobileseg recipes keys augment
     """
-    from mobileseg.recipe_keys import sections
-    from mobileseg.report.keys import keys_page, keys_table
+    from mobileseg.report.recipe_keys import sections
+    from mobileseg.report.recipe_page import keys_page, keys_table
 
     found = sections(section)
     if as_markdown:

@@ -142,7 +142,7 @@ def evaluate(
 ) -> None:
     """Score the float net, the int8 graph and the exported files side by side.
 
-    Example: mobileseg eval portrait/final --split test
+    Example: mobileseg eval portrait/faster --split test
 
     Example: mobileseg eval model.onnx --data DIR --pixels imagenet
     """
@@ -169,8 +169,18 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A run, or an exported .tflite or .onnx file.")],
-    pictures: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A run, or an exported .tflite or .onnx file; by default the portrait network "
+            "that comes with mobileseg.",
+        ),
+    ],
+    pictures: Annotated[
+        Path | None,
+        typer.Argument(metavar="PICTURES", help="A picture, or a folder of pictures."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.")] = None,
     qat: Qat = True,
     pixels: Pixels = None,
@@ -180,10 +190,14 @@ def predict(
 ) -> None:
     """Write a mask and an overlay for every picture.
 
-    Example: mobileseg predict portrait/final photo.jpg
+    Example: mobileseg predict photo.jpg
+
+    Example: mobileseg predict portrait/faster photos/
     """
     from mobileseg.workflow.predict import predict as run_predict
 
+    if pictures is None:
+        model, pictures = "portrait", Path(model)
     if not is_file(model):
         require_file(model, pixels=pixels, input_size=input_size)
     taken = file_options(pixels, input_size)
@@ -263,11 +277,11 @@ def export(
 ) -> None:
     """Write the files a phone loads and check each in its real runtime.
 
-    Example: mobileseg export portrait/final --int8
+    Example: mobileseg export portrait/faster --int8
 
     Example: mobileseg export model.onnx --int8 --images PHOTOS --pixels imagenet --out .
 
-    Example: mobileseg export portrait/final --int8 --explain --plot pictures
+    Example: mobileseg export portrait/faster --int8 --explain --plot pictures
     """
     if int8 and precision not in {None, "int8"}:
         raise typer.BadParameter(f"--int8 and --precision {precision}; give one of them")

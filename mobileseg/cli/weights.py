@@ -1,4 +1,4 @@
-"""`mobileseg weights`: pretrained encoders."""
+"""`mobileseg weights`: what recipes start from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Pretrained encoder weights.")
+from mobileseg.cli.common import RUNS, Runs
+
+app = typer.Typer(no_args_is_help=True, help="Weights that recipes start from.")
 
 
 @app.command("import")
@@ -36,4 +38,23 @@ def import_(
     )
     if found.ours:
         print(f"likeliest class as published: {found.agreeing} of {found.pictures} pictures")
+    print(f"wrote {out}")
+
+
+@app.command("export")
+def export(
+    run: Annotated[str, typer.Argument(help="A trained run: NAME/STEP, or NAME.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Write a run's network as one file that any recipe can start from: weights = "FILE".
+
+    Weights are stored as float16, norms as float32; network, recipe and figures stand beside them.
+
+    Example: mobileseg weights export portrait/base --out people.safetensors
+    """
+    from mobileseg.runs import find_run
+    from mobileseg.workflow.weights import export_weights
+
+    export_weights(find_run(run, runs), out)
     print(f"wrote {out}")

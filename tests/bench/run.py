@@ -54,7 +54,7 @@ class Written:
 
 def trained(spec: NetSpec, seconds: float) -> tuple[Net, Dataset]:
     """Return the network after so many seconds on the sample, and the sample at its size."""
-    recipe = read_recipe("portrait")
+    recipe = read_recipe("portrait_ladder")
     pictures = train_data.load(recipe.data, "train", spec.image_size)
     net = build(spec, seed=1)
     net.train()

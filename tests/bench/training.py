@@ -127,7 +127,7 @@ def row(
 
 def recipe_of(contest: Contest) -> tuple[Recipe, TrainConfig]:
     """Both loops clip, neither averages weights."""
-    recipe = read_recipe("portrait")
+    recipe = read_recipe("portrait_ladder")
     if contest.data is not None:
         recipe = replace(recipe, data=replace(recipe.data, root=contest.data))
     config = replace(

@@ -111,7 +111,7 @@ def test_the_inverse_root_is_litert_s_to_the_bit(
 
 
 def test_a_step_that_normalises_by_groups() -> None:
-    batch = zoo_net("portrait_tiny", SIZE, 2, "test")
+    batch = zoo_net("portrait_squeeze", SIZE, 2, "test")
     assert "norm" not in batch.as_dict()
     group = apply(batch, Actions(norm="group"), "test")
     assert read_spec(group.as_dict(), "test") == group == dataclasses.replace(batch, norm="group")
@@ -129,6 +129,6 @@ def test_a_step_that_normalises_by_groups() -> None:
 
 
 def test_a_norm_that_there_is_not() -> None:
-    plain = zoo_net("portrait_tiny", SIZE, 2, "test").as_dict() | {"norm": "layer"}
+    plain = zoo_net("portrait_squeeze", SIZE, 2, "test").as_dict() | {"norm": "layer"}
     with pytest.raises(MobilesegError, match="norm"):
         read_spec(plain, "test")

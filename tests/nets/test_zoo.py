@@ -211,7 +211,7 @@ def checked(folder: Path, graph: Graph, ending: str) -> Check:
 
 
 # Those that pass in a few seconds each.
-QUICK = ("portrait_lite", "portrait_tiny", "lraspp_mobilenet_v3_small")
+QUICK = ("portrait_lite", "portrait_squeeze", "lraspp_mobilenet_v3_small")
 EACH = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
     for name in sorted(ZOO.keys())

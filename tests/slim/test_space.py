@@ -25,7 +25,7 @@ def drawn(space: Space, seed: int) -> Choice:
 
 
 # Those that take a second or two each.
-QUICK = ("portrait_lite", "portrait_tiny", "mobilenet_deconv", "unet_mobilenet_v2")
+QUICK = ("portrait_lite", "portrait_squeeze", "mobilenet_deconv", "unet_mobilenet_v2")
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
 
 

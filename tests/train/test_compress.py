@@ -170,7 +170,7 @@ def test_a_sparse_wish_is_one_wish(wrong: dict[str, object]) -> None:
 
 
 def test_other_networks_can_too() -> None:
-    for name in ("portrait_tiny", "lraspp_mobilenet_v3_small"):
+    for name in ("portrait_squeeze", "lraspp_mobilenet_v3_small"):
         module = build(zoo_net(name, (64, 64), 2, "test"))
         Masks(module, Sparse(share=0.5, every=1, end=0.5), 2).after_step(2)
         Clusters(module, Cluster(), 0)

@@ -35,16 +35,18 @@ def test_a_leak_is_an_error_and_slim_warns_of_it(call: Call, tmp_path: Path) -> 
 
 def test_the_sheet_shows_every_augmentation_that_is_on(call: Call, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
-    said = call("data", "preview", "portrait", "--each", "--rows", "2", "--out", sheet, "--json")
+    said = call(
+        "data", "preview", "portrait_ladder", "--each", "--rows", "2", "--out", sheet, "--json"
+    )
     assert said.code == 0, said.err
     rows = said.json()["rows"]
     assert "flip = 0.5" in rows
     assert not any(row.startswith("cutout") for row in rows)
     with Image.open(sheet) as drawn:
         assert drawn.size == (6 * 160, len(rows) * (160 + 20))
-    said = call("data", "preview", "portrait", "--rows", "3", "--runs", tmp_path)
+    said = call("data", "preview", "portrait_ladder", "--rows", "3", "--runs", tmp_path)
     assert said.code == 0, said.err
-    with Image.open(tmp_path / "portrait" / "preview.png") as drawn:
+    with Image.open(tmp_path / "portrait_ladder" / "preview.png") as drawn:
         pixels = np.asarray(drawn)
     assert pixels.shape == (3 * 180, 6 * 160, 3)
-    assert call("data", "preview", "portrait", "--out", "sheet.gif").code == 2
+    assert call("data", "preview", "portrait_ladder", "--out", "sheet.gif").code == 2

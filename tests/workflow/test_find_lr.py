@@ -12,7 +12,7 @@ from tests.workflow.conftest import Call
 def test_the_rate_of_a_recipe(call: Call, tmp_path: Path) -> None:
     picture = tmp_path / "rates.png"
     fast = ("--steps", "24", "--set", "train.batch_size=2", "--set", "image_size=[96, 96]")
-    said = call("find-lr", "portrait_tiny", *fast, "--plot", picture, "--json")
+    said = call("find-lr", "portrait_squeeze", *fast, "--plot", picture, "--json")
     assert said.code == 0, said.err
     found = said.json()
     assert found["step"] == "base"
@@ -23,7 +23,7 @@ def test_the_rate_of_a_recipe(call: Call, tmp_path: Path) -> None:
 
 
 def test_a_step_that_is_not_trained(call: Call) -> None:
-    said = call("find-lr", "portrait", "--step", "base160")
+    said = call("find-lr", "portrait_ladder", "--step", "base160")
     assert said.code == 1
     assert "--step: no trained step is named 'base160'" in said.err
-    assert call("find-lr", "portrait", "--from", "1", "--to", "0.1").code == 2
+    assert call("find-lr", "portrait_ladder", "--from", "1", "--to", "0.1").code == 2

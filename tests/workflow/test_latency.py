@@ -23,7 +23,7 @@ from mobileseg.workflow.latency import LatencyOptions, latency
 from mobileseg.workflow.network import empty_graph
 from mobileseg.workflow.plan import plan
 
-RECIPE = "recipes/portrait.toml"
+RECIPE = "recipes/portrait_ladder.toml"
 
 
 @pytest.fixture(scope="module")

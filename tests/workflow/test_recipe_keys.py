@@ -7,8 +7,8 @@ import tomllib
 
 from mobileseg.files import shipped
 from mobileseg.recipe import read_recipe_data
-from mobileseg.recipe_keys import ABSENT, NEEDED, sections
-from mobileseg.report.keys import keys_page
+from mobileseg.report.recipe_keys import ABSENT, NEEDED, sections
+from mobileseg.report.recipe_page import keys_page
 from tests.workflow.conftest import Call
 
 

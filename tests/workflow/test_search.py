@@ -17,7 +17,7 @@ from mobileseg.workflow.options import SearchOptions
 from tests.workflow.conftest import Call
 
 WORDS = (
-    *("search", "portrait_tiny", "--budget-ms", "0.6", "--epochs", "1", "--rounds", "1"),
+    *("search", "portrait_squeeze", "--budget-ms", "0.6", "--epochs", "1", "--rounds", "1"),
     *("--set", "image_size=[96, 96]", "--set", "train.batch_size=4"),
 )
 BUDGET = 0.6
@@ -54,7 +54,7 @@ def test_a_search_ends_in_a_recipe_and_goes_on(
     assert recipe.train.batch_size == 4
     with Image.open(found["plot"]) as drawn:
         assert drawn.width > 600
-    assert not list((tmp_path / "portrait_tiny" / "search").glob("candidate-*"))
+    assert not list((tmp_path / "portrait_squeeze" / "search").glob("candidate-*"))
     again = call(*few, "--trials", "3", "--runs", tmp_path, "--json")
     assert again.json()["front"] == found["front"]
     assert "to go" not in again.err

@@ -15,7 +15,7 @@ from mobileseg.train.memory.saved import saved_bytes
 from mobileseg.train.memory.way import Trial, Way
 from tests.slim.test_inherit import NETS
 
-QUICK = ("mobilenet_deconv", "lraspp_mobilenet_v3_small", "portrait_lite", "portrait_tiny")
+QUICK = ("mobilenet_deconv", "lraspp_mobilenet_v3_small", "portrait_lite", "portrait_squeeze")
 SIZE = (192, 256)
 
 

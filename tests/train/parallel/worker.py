@@ -178,7 +178,7 @@ def network(config: TrainConfig, seed: int) -> nn.Module:
     It has no norms, nor where it trains in parts a head for edges: they would see other parts.
     """
     if config.auxiliary != 1:
-        return build(zoo_net("portrait_tiny", SIZE, 2, "test"), seed)
+        return build(zoo_net("portrait_squeeze", SIZE, 2, "test"), seed)
     torch.manual_seed(seed)
     return Sided(edges=config.accumulate == 1)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from mobileseg.recipe_keys import ABSENT, NEEDED, Key, Section
+from mobileseg.report.recipe_keys import ABSENT, NEEDED, Key, Section
 
 _PAGE = """# What a recipe may say
 
