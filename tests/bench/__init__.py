@@ -5,5 +5,6 @@ plain and in its chosen form, in float and int8, and times all files in turns. `
 tests.bench peers` times other converters' files beside them; see `peer_files`. `python -m
 tests.bench arm` counts the instructions that `assets/latency/arm_counts.toml` is fitted to.
 `python -m tests.bench training` measures pictures a second of our training loop beside a plain one.
+`python -m tests.bench people FILE...` scores and times the shipped networks beside others' files.
 `python -m tests.bench devices` measures those of two processes that train together beside one.
 """

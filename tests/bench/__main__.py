@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mobileseg.files import shipped, write_json
 from mobileseg.workflow.forms import ARM_COUNTS
+from tests.bench import people
 from tests.bench.arm import count_arm
 from tests.bench.devices import scaling
 from tests.bench.nets import NETS
@@ -27,30 +28,12 @@ LOOPS = [("mobilenet_deconv", 160), ("unet_mobilenet_v2", 128), ("portrait_lite"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    nets = verbs.add_parser("nets", help="the five networks, plain and in the chosen form")
-    nets.add_argument("--only", type=_letters, default=list(NETS), help="their letters, as A,E")
-    nets.add_argument("--seconds", type=float, default=60.0, help="of training, each")
-    nets.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
-    nets.add_argument("--arm", action="store_true", help="count instructions on Arm, too")
-    nets.add_argument("--out", type=Path, help="folder for the files and bench.json")
-    peers = verbs.add_parser("peers", help="others' files of them beside ours: see peer_files.py")
-    peers.add_argument("folder", type=Path, help="what nets --out wrote, and others' files in it")
-    peers.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
-    arm = verbs.add_parser("arm", help="count instructions for assets/latency")
-    arm.add_argument("--out", type=Path, default=shipped("assets", "latency"))
-    training = verbs.add_parser("training", help="our training loop beside a plain one")
-    training.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
-    training.add_argument("--data", type=Path, help="folder with train.txt; else the sample")
-    training.add_argument("--batch", type=int, default=8)
-    training.add_argument("--threads", type=int, default=2)
-    training.add_argument("--rounds", type=int, default=3, help="of an epoch of each loop")
-    devices = verbs.add_parser("devices", help="two processes that train together beside one")
-    devices.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
-    devices.add_argument("--batch", type=int, default=8)
-    devices.add_argument("--rounds", type=int, default=5, help="of an epoch of each")
-    asked = parser.parse_args()
+    asked = _parser().parse_args()
+    if asked.verb == "people":
+        files = people.rows(asked.peers, asked.list, asked.rounds, say)
+        Console().print(people_table(files))
+        print(json.dumps(files))
+        return
     if asked.verb == "devices":
         scalings = [
             scaling(Contest(net, (side, side), asked.batch, 1, None), asked.rounds, say)
@@ -88,6 +71,37 @@ def main() -> None:
         write_json(folder / "bench.json", found)
     Console().print(table(found))
     print(json.dumps(found))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    nets = verbs.add_parser("nets", help="the five networks, plain and in the chosen form")
+    nets.add_argument("--only", type=_letters, default=list(NETS), help="their letters, as A,E")
+    nets.add_argument("--seconds", type=float, default=60.0, help="of training, each")
+    nets.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
+    nets.add_argument("--arm", action="store_true", help="count instructions on Arm, too")
+    nets.add_argument("--out", type=Path, help="folder for the files and bench.json")
+    peers = verbs.add_parser("peers", help="others' files of them beside ours: see peer_files.py")
+    peers.add_argument("folder", type=Path, help="what nets --out wrote, and others' files in it")
+    peers.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
+    arm = verbs.add_parser("arm", help="count instructions for assets/latency")
+    arm.add_argument("--out", type=Path, default=shipped("assets", "latency"))
+    training = verbs.add_parser("training", help="our training loop beside a plain one")
+    training.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
+    training.add_argument("--data", type=Path, help="folder with train.txt; else the sample")
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--threads", type=int, default=2)
+    training.add_argument("--rounds", type=int, default=3, help="of an epoch of each loop")
+    devices = verbs.add_parser("devices", help="two processes that train together beside one")
+    devices.add_argument("--nets", type=_sized, default=LOOPS, help="as NAME:SIDE,NAME:SIDE")
+    devices.add_argument("--batch", type=int, default=8)
+    devices.add_argument("--rounds", type=int, default=5, help="of an epoch of each")
+    portraits = verbs.add_parser("people", help="the shipped networks beside others' files")
+    portraits.add_argument("peers", type=Path, nargs="*", help="as selfie_segmentation.tflite")
+    portraits.add_argument("--list", type=Path, nargs="*", default=[], help="image and mask a line")
+    portraits.add_argument("--rounds", type=int, default=15, help="in which all files take turns")
+    return parser
 
 
 def _letters(given: str) -> list[str]:
@@ -158,6 +172,18 @@ def peers_table(found: Sequence[Mapping[str, Any]]) -> Table:
             str(row["pieces"]),
             f"{row['alike_percent']:.2f} %",
         )
+    return made
+
+
+def people_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the shipped networks and others as people read them."""
+    made = Table(title="Class-mean mIoU, percent; one thread, this machine", title_justify="left")
+    for name in ("file", "input", "KB", "ms", *found[0]["miou_percent"]):
+        made.add_column(name, justify="right")
+    for row in found:
+        height, width = row["size"]
+        facts = (row["file"], f"{height}x{width}", f"{row['bytes'] / 1e3:.1f}", f"{row['ms']:.2f}")
+        made.add_row(*facts, *(f"{score:.2f}" for score in row["miou_percent"].values()))
     return made
 
 
