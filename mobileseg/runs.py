@@ -275,15 +275,17 @@ def find_runs(given: str, runs: Path = RUNS, counted: bool = False) -> list[Run]
     that comes with mobileseg under that name, which then is one. counted: steps that were only
     counted and priced, too. Raises MobilesegError with what there is.
     """
+    name = given.removesuffix(f"/{SHIPPED}")
+    if name != given and name in shipped_networks():
+        return [_unpacked(name, runs)]
     for folder in (Path(given), runs / given):
         if (folder / "net.json").is_file():
             return [Run(folder)]
         steps = trained_steps(folder)
         if steps:
             return _steps(folder) if counted else steps
-    name = given.removesuffix(f"/{SHIPPED}")
-    if name in shipped_networks():
-        return [_unpacked(name, runs)]
+    if given in shipped_networks():
+        return [_unpacked(given, runs)]
     known = [step.name for ladder in _folders(runs) for step in _with_weights(ladder)]
     known += [name for name in shipped_networks() if name not in known]
     near = get_close_matches(given, known, n=1)

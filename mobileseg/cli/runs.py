@@ -197,7 +197,7 @@ def predict(
     from mobileseg.workflow.predict import predict as run_predict
 
     if pictures is None:
-        model, pictures = "portrait", Path(model)
+        model, pictures = "portrait/shipped", Path(model)
     if not is_file(model):
         require_file(model, pixels=pixels, input_size=input_size)
     taken = file_options(pixels, input_size)
