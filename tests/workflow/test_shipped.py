@@ -47,6 +47,16 @@ def test_the_files_are_small_and_see_people(name: str, call: Call, tmp_path: Pat
     assert scores["scores"]["miou_percent"] > MIOU_PERCENT[name]
 
 
+def test_the_size_of_a_network_without_weights_is_that_of_its_file(
+    call: Call, tmp_path: Path
+) -> None:
+    (step,) = call("slim", "portrait_tiny", "--dry-run", "--json", "--runs", tmp_path).json()[
+        "steps"
+    ]
+    (file,) = find_run("portrait_tiny", tmp_path).export_folder.glob("*.tflite")
+    assert step["int8_bytes"] == pytest.approx(file.stat().st_size, rel=0.005)
+
+
 def test_what_was_changed_is_written_anew(tmp_path: Path) -> None:
     run = find_run("portrait_tiny", tmp_path)
     before = run.weights_digest
