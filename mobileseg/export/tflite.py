@@ -70,9 +70,9 @@ class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
-    """Writes equal vectors of integers once: every channel has a zero point, of 8 bytes, that is
-    nearly always 0, which in a network of a hundred kilobytes is a sixth of the file. (Scales are
-    as good as never equal but in a graph without weights, whose file is to have a true size.)
+    """Writes equal vectors of integers once: every filter has a zero point, of 8 bytes, that is 0,
+    which in a network of a hundred kilobytes is a sixth of the file. Scales are equal only in a
+    graph without weights, whose file is to have its true size, or nearly.
     """
 
     def __init__(self, size: int) -> None:
