@@ -310,9 +310,8 @@ def _unpacked(name: str, runs: Path) -> Run:
         network = load_encoder(path)
         recipe = replace(read_recipe(name), step=(Step(name=SHIPPED),))
         run.begin(recipe, network.spec, origin)
-        run.export_folder.mkdir(exist_ok=True)
         file = run.export_folder / f"{name}-{SHIPPED}-int8.tflite"
-        file.write_bytes(path.with_suffix(".tflite").read_bytes())
+        write_atomic(file, path.with_suffix(".tflite").read_bytes())
         run.save_weights(network.state)
     return run
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from mobileseg.export.runtime import load
 from mobileseg.files import shipped
 from mobileseg.latency.calibrate import visits
 from mobileseg.latency.place import HERE, Job, run_job
 from mobileseg.train.config import DataConfig
 from mobileseg.train.evaluate import evaluate, load_eval
 from mobileseg.train.pairs import pairs
-from mobileseg.workflow.network import Pictures, Predict, file_predict
+from mobileseg.workflow.foreign import AS_IT_SAYS, file_predictor
+from mobileseg.workflow.network import Pictures, Predict
 
 # Far enough from 0 and 1 that a logit is a number.
 _LEAST = 1e-6
@@ -45,12 +45,6 @@ def others(path: Path) -> tuple[Predict, tuple[int, int]]:
     return predict, (height, width)
 
 
-def ours(path: Path) -> tuple[Predict, tuple[int, int]]:
-    """Return one of our files."""
-    runner = load(path)
-    return file_predict(runner), runner.image_size
-
-
 def rows(
     peers: Sequence[Path], lists: Sequence[Path], rounds: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
@@ -65,7 +59,7 @@ def rows(
     known = [*lists, shipped("assets", "data", "public_figures", "test.txt")]
     made = []
     for path in (*mine, *peers):
-        predict, size = (ours if path in mine else others)(path)
+        predict, size = file_predictor(path, AS_IT_SAYS) if path in mine else others(path)
         scores = {}
         for each in known:
             config = DataConfig(root=each.parent, train=Path(each.name), test=Path(each.name))
