@@ -24,6 +24,7 @@ from mobileseg.cli import (
     report,
     runs,
     search,
+    slim,
     weights,
 )
 from mobileseg.cli.common import say
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Take a segmentation network to a phone: slim, train, quantize, export, price.",
 )
+app.add_typer(slim.app)
 app.add_typer(runs.app)
 app.add_typer(report.app)
 app.add_typer(check.app)

@@ -121,7 +121,10 @@ def save_encoder(path: Path, encoder: Encoder, facts: Mapping[str, str]) -> None
 
 
 def load_encoder(path: Path) -> Encoder:
-    """Return the encoder of the file, in float32. Raises MobilesegError where it is none."""
+    """Return the encoder or whole network of the file, in float32.
+
+    Raises MobilesegError where it is none.
+    """
     if not path.is_file():
         raise MobilesegError(
             f"{path}: there is no such file; `mobileseg weights import` makes one from a .npz"
@@ -132,7 +135,7 @@ def load_encoder(path: Path) -> Encoder:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise MobilesegError(
-            f"{path}: damaged or not an encoder of mobileseg ({error}); "
+            f"{path}: damaged or not weights of mobileseg ({error}); "
             "get it anew, or make it with `mobileseg weights import`"
         ) from None
     spec = read_spec(about.get("spec") if isinstance(about, dict) else None, str(path))
