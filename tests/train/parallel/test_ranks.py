@@ -91,7 +91,7 @@ def test_fewer_processes_go_on(folder: Path, alone: dict[str, dict[str, Tensor]]
 def test_a_part_without_gradient_is_named(folder: Path) -> None:
     for rank in range(COUNT):
         said = (folder / f"odd.{rank}.txt").read_text()
-        assert said.startswith("devices: net.side.weight has no part in the loss")
+        assert said.startswith("devices: side.weight has no part in the loss")
 
 
 def test_one_error_says_who_is_gone(folder: Path) -> None:
