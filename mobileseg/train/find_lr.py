@@ -14,6 +14,7 @@ from torch import nn
 from mobileseg.train.augment import augment
 from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
 from mobileseg.train.data import Dataset
+from mobileseg.train.device import require_device
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import class_weights, make_loss
 from mobileseg.train.optim import make_optimizer, set_lr
@@ -55,10 +56,11 @@ def try_rates(  # noqa: PLR0913 - one call site, in the workflow; every argument
     Ends early where the loss has left its best by far. progress gets the step and the rate.
     Source: Smith, Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3.
     """
+    device = require_device(device)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     module.train()
     optimizer = make_optimizer(module, config, lr_scale)
-    weights = class_weights(train, data, config, torch.device(device))
+    weights = class_weights(train, data, config, device)
     judge = make_loss(config.loss, weights, config.label_smoothing)
     tried: list[Tried] = []
     with Heads(module, heads) as asked:

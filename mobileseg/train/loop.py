@@ -15,12 +15,12 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
 from mobileseg.train.checkpoint import Checkpoint, State
 from mobileseg.train.config import AugmentConfig, DataConfig, TrainConfig
 from mobileseg.train.console import Display
 from mobileseg.train.data import Dataset
+from mobileseg.train.device import require_device
 from mobileseg.train.evaluate import EvalSet, evaluate, module_predict
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import class_weights, make_loss
@@ -91,7 +91,7 @@ def fit(  # noqa: PLR0913 - one call site, in the workflow; every argument by na
     "The same bits" holds on one machine with one version and thread count of torch, and one number
     of processes.
     """
-    device = _device(device)
+    device = require_device(device)
     if ranks.first:
         folder.mkdir(parents=True, exist_ok=True)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -160,18 +160,6 @@ def deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-def _device(wanted: torch.device | str) -> torch.device:
-    """Return the device. Raises MobilesegError that names those there are."""
-    there = ["cpu"]
-    if torch.cuda.is_available():
-        there += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        there.append("mps")
-    if str(wanted) not in there:
-        raise MobilesegError(f"device {str(wanted)!r}: is not here; there are: {', '.join(there)}")
-    return torch.device(wanted)
 
 
 def _scaler(config: TrainConfig, device: torch.device, state: State) -> torch.amp.GradScaler:

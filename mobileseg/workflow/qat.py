@@ -20,6 +20,7 @@ from mobileseg.runs import Run
 from mobileseg.train import data as train_data
 from mobileseg.train.compress.layers import few_values
 from mobileseg.train.config import TrainConfig
+from mobileseg.train.device import require_device
 from mobileseg.train.distill import divergence
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.loop import FitResult, fit
@@ -52,6 +53,7 @@ def train_int8(run: Run, recipe: Recipe, options: QatOptions, say: Say) -> dict[
     """
     if not run.trained:
         raise MobilesegError(f"{run.folder}: holds no weights; train first (mobileseg slim)")
+    require_device(options.device)
     config = recipe.qat or QatConfig()
     origin = origin_of(run, recipe, config)
     done = _finished(run, origin, options)

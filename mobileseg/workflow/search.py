@@ -33,6 +33,7 @@ from mobileseg.slim.steps import apply
 from mobileseg.train import data as train_data
 from mobileseg.train.config import TrainConfig
 from mobileseg.train.data import Dataset
+from mobileseg.train.device import require_device
 from mobileseg.train.evaluate import EvalSet, load_eval
 from mobileseg.train.loop import fit
 from mobileseg.train.optim import slower_inherited
@@ -205,6 +206,7 @@ def search(recipe: Recipe, options: SearchOptions, say: Say) -> dict[str, Any]:
     Goes on with a study that is there. Raises MobilesegError where optuna is missing, the storage
     cannot be reached, or nothing was found within the budget.
     """
+    require_device(options.compute)
     study = _study(recipe, options)
     rungs = plan(recipe, options.runs)
     by_name = {rung.step.name: rung for rung in rungs}

@@ -27,3 +27,9 @@ def test_a_step_that_is_not_trained(call: Call) -> None:
     assert said.code == 1
     assert "--step: no trained step is named 'base160'" in said.err
     assert call("find-lr", "portrait_ladder", "--from", "1", "--to", "0.1").code == 2
+
+
+def test_a_device_that_is_not_here(call: Call) -> None:
+    said = call("find-lr", "portrait_squeeze", "--compute", "abacus")
+    assert said.code == 1
+    assert "device 'abacus': is not here; there are: cpu" in said.err

@@ -17,6 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from mobileseg.errors import MobilesegError
+from mobileseg.train.device import require_device
 from mobileseg.train.parallel.launch import LAUNCHED, ranked
 from mobileseg.train.parallel.ranks import ALONE, LostPeerError, Ranks
 
@@ -45,9 +46,11 @@ class Team:
         return self.rank == 0
 
     def device(self, compute: str) -> str:
-        """Return this process's device. Raises MobilesegError where one cannot be shared out."""
+        """Return this process's device. Raises MobilesegError where it is not here or cannot be
+        shared out.
+        """
         if self.count == 1 or compute == "cpu":
-            return compute
+            return str(require_device(compute))
         if compute != "cuda":
             raise MobilesegError(
                 f"--compute {compute}: several processes train on cpu or cuda, each on its own"
