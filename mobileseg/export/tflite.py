@@ -71,8 +71,9 @@ class _AlignedBuffer(fb.BufferT):  # type: ignore[misc]
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
     """Writes equal vectors of integers once: every filter has a zero point, of 8 bytes, that is 0,
-    which in a network of a hundred kilobytes is a sixth of the file. Scales are equal only in a
-    graph without weights, whose file is to have its true size, or nearly.
+    which in a network of a hundred kilobytes is a sixth of the file. Not so scales, nor the one
+    zero point of an activation: these are equal in a graph without weights and ranges, whose file
+    is to have its true size.
     """
 
     def __init__(self, size: int) -> None:
@@ -80,12 +81,25 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]
         self._written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  (the base class's name)
-        if x.dtype.kind != "i":
+        if x.dtype.kind != "i" or x.size == 1:
             return int(super().CreateNumpyVector(x))
         key = (x.dtype.str, x.tobytes())
         if key not in self._written:
             self._written[key] = int(super().CreateNumpyVector(x))
         return self._written[key]
+
+
+@dataclass
+class _Shared:
+    """An operator's options, written once for all that have the same."""
+
+    table: Any
+    place: int | None = None
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802  (the generated name)
+        if self.place is None:
+            self.place = self.table.Pack(builder)
+        return self.place
 
 
 @dataclass
@@ -98,6 +112,7 @@ class _File:
     # Buffer 0 is empty, by the schema's rule.
     buffers: list[Any] = field(default_factory=lambda: [_AlignedBuffer()])
     codes: dict[tuple[int, int], int] = field(default_factory=dict)
+    options: dict[str, _Shared] = field(default_factory=dict)
 
     def write(self) -> bytes:
         layouts = _layouts(self.graph)
@@ -120,7 +135,8 @@ class _File:
         made.name = tensor.name
         made.shape = np.array([tensor.shape[axis] for axis in layout], np.int32)
         made.type = _TYPES[tensor.dtype]
-        made.hasRank = True
+        # What has axes has a rank; saying so takes four bytes.
+        made.hasRank = not tensor.shape
         made.buffer = 0
         if tensor.data is not None:
             made.buffer = self._buffer(np.ascontiguousarray(tensor.data.transpose(layout)))
@@ -155,8 +171,9 @@ class _File:
         operator.inputs = extra + values if written.extra_first else values + extra
         operator.outputs = [self.index[node.output]]
         if written.options is not None:
-            operator.builtinOptions = written.options
             kind = type(written.options).__name__.removesuffix("T")
+            key = f"{kind} {vars(written.options)}"
+            operator.builtinOptions = self.options.setdefault(key, _Shared(written.options))
             operator.builtinOptionsType = getattr(fb.BuiltinOptions, kind)
         return operator
 
