@@ -141,6 +141,8 @@ class TrainConfig(Table):
     loss: LossConfig = LossConfig(cross_entropy=1.0)  # cross_entropy alone, if there is no table
     # how much a class counts: the more, the rarer it is; or a number for each
     class_weights: Literal["none", "median_frequency"] | tuple[Positive, ...] = "none"
+    # Of median_frequency: at 1 a rare class is seen where it is not, too, and mIoU falls.
+    class_weights_power: Annotated[float, Gt(0), Le(1)] = 1.0
     auxiliary: Annotated[float, Ge(0), Le(10)] = 0.4  # of each head inside the network; PSPNet's
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0  # in cross entropy
     ema: Annotated[float, Ge(0), Lt(1)] = 0.99  # decay of the weights' average; 0 = off

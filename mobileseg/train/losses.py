@@ -245,7 +245,7 @@ def class_weights(
         return None
     if given == "median_frequency":
         weights = median_frequency(train.class_pixels(len(data.classes)))
-        return torch.from_numpy(weights).to(device)
+        return torch.from_numpy(weights**config.class_weights_power).to(device)
     if len(given) != len(data.classes):
         raise MobilesegError(
             f"train.class_weights: {len(given)} numbers for {len(data.classes)} classes"

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from mobileseg.errors import MobilesegError
 from mobileseg.files import read_json, write_json
@@ -26,15 +29,12 @@ from mobileseg.slim.prune.importance import importance
 from mobileseg.train import data as train_data
 from mobileseg.train.console import Display
 from mobileseg.train.evaluate import evaluate, load_eval, module_predict
-from mobileseg.train.losses import make_loss
+from mobileseg.train.losses import class_weights, make_loss
 from mobileseg.train.pairs import pairs
 from mobileseg.train.taylor import taylor
 from mobileseg.workflow.consumer import file_size
 from mobileseg.workflow.device import device
 from mobileseg.workflow.network import as_int8, empty_graph, with_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # How far each group is tried alone; between them the loss is taken to rise in a straight line.
 _TRIED = (0.25, 0.5, 0.75)
@@ -193,9 +193,11 @@ def _scores(
 ) -> Scores:
     if wish.importance != "taylor":
         return importance(spec, state, wish.importance)
-    chosen = train_data.load(recipe.data, "train", spec.image_size).first(_MOST_PICTURES)
+    train = train_data.load(recipe.data, "train", spec.image_size)
+    chosen = train.first(_MOST_PICTURES)
     net = with_weights(spec, state, spec.name)
-    loss = make_loss(recipe.train.loss, None, recipe.train.label_smoothing)
+    weights = class_weights(train, recipe.data, recipe.train, torch.device("cpu"))
+    loss = make_loss(recipe.train.loss, weights, recipe.train.label_smoothing)
     with Display(len(chosen), 0, progress) as display:
         products = taylor(
             net,
@@ -249,8 +251,11 @@ class _Sensitivity:
         digest = hashlib.sha256()
         data = {**self.recipe.as_dict()["data"], "root": ""}
         digest.update(json.dumps([data, self.spec.as_dict()], sort_keys=True).encode())
-        for name in sorted(self.state):
-            digest.update(self.state[name].detach().numpy().tobytes())
+        tensors = [self.state[name].detach() for name in sorted(self.state)]
+        # Which filters go first.
+        tensors += [torch.as_tensor(self.scores[name]) for name in sorted(self.scores)]
+        for tensor in tensors:
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def _read(self) -> dict[str, float]:

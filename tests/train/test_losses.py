@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mobileseg.errors import MobilesegError
-from mobileseg.train.config import IGNORE, LossConfig
-from mobileseg.train.losses import LOSSES, Whole, edges, make_loss, median_frequency
+from mobileseg.train.config import IGNORE, DataConfig, LossConfig, TrainConfig
+from mobileseg.train.data import Dataset
+from mobileseg.train.losses import (
+    LOSSES,
+    Whole,
+    class_weights,
+    edges,
+    make_loss,
+    median_frequency,
+)
 
 
 def case(seed: int, classes: int = 4, spread: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -239,3 +247,18 @@ def test_median_frequency() -> None:
     np.testing.assert_allclose(median_frequency(pixels), want, rtol=1e-6)
     with pytest.raises(MobilesegError, match=r"classes \[1\] have no pixels"):
         median_frequency(np.array([[5, 0], [6, 0]]))
+
+
+def test_a_power_draws_weights_together() -> None:
+    images, masks = np.zeros((2, 10, 10, 3), np.uint8), np.zeros((2, 10, 10), np.uint8)
+    masks[:, :2] = 1
+    data = Dataset((), images, masks)
+    config = TrainConfig(class_weights="median_frequency")
+    two = DataConfig()
+    found = [
+        class_weights(data, two, replace(config, class_weights_power=power), torch.device("cpu"))
+        for power in (1.0, 0.5)
+    ]
+    assert found[0] is not None and found[1] is not None
+    torch.testing.assert_close(found[1], found[0].sqrt())
+    assert float(found[0][1]) == pytest.approx(2.5)
