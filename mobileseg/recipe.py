@@ -195,8 +195,17 @@ def read_recipe(given: str, overrides: Sequence[str] = (), data_root: Path | Non
         weights = str((folder / weights).resolve())
     if net.endswith(".toml"):
         net = str((folder / net).resolve())
-    recipe = dataclasses.replace(recipe, weights=weights, net=net)
+    steps = tuple(_beside(step, folder) for step in recipe.step)
+    recipe = dataclasses.replace(recipe, weights=weights, net=net, step=steps)
     return recipe.with_data(data_root or path.resolve().parent / recipe.data.root)
+
+
+def _beside(step: Step, folder: Path) -> Step:
+    """Return the step with its teacher's file, if it is one, beside the recipe."""
+    if step.distill is None or not step.distill.of_file:
+        return step
+    teacher = str((folder / step.distill.teacher).resolve())
+    return dataclasses.replace(step, distill=dataclasses.replace(step.distill, teacher=teacher))
 
 
 def read_recipe_data(table: object, where: str) -> Recipe:
@@ -205,26 +214,30 @@ def read_recipe_data(table: object, where: str) -> Recipe:
     if isinstance(table, Mapping) and isinstance(table.get("step"), list):
         renamed = {**table, "step": [_rename_from(entry) for entry in table["step"]]}
     recipe = parse(Recipe, renamed, where)
-    steps = tuple(each for step in recipe.step for each in _rounds(step))
-    recipe = dataclasses.replace(recipe, step=steps)
-    mistakes = _mistakes(recipe)
+    above = [None, *(step.name for step in recipe.step)]
+    parts = [_rounds(step, before) for step, before in zip(recipe.step, above, strict=False)]
+    numbers = [number for number, steps in enumerate(parts, 1) for _ in steps]
+    recipe = dataclasses.replace(recipe, step=tuple(step for steps in parts for step in steps))
+    mistakes = _mistakes(recipe, numbers)
     if mistakes:
         raise MobilesegError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
     return recipe
 
 
-def _rounds(step: Step) -> list[Step]:
-    """Return the steps that a pruning in rounds is: each goes its part of the way, geometrically,
-    from what the one before has left.
+def _rounds(step: Step, above: str | None) -> list[Step]:
+    """Return the steps that a pruning in rounds is: each goes its part of the way, geometrically.
+
+    above: the name of the step before.
     """
     if step.prune is None or step.prune.rounds == 1:
         return [step]
     rounds, budget = step.prune.rounds, step.prune.to
+    assert budget is not None
+    start = budget.of or step.parent or above
     steps = []
     for number in range(1, rounds + 1):
-        # A share is of the step before, which has less each time; a number is the same for all.
-        ways = rounds if budget.unit.endswith("_share") else rounds - number + 1
-        part = dataclasses.replace(budget, way=budget.way / ways)
+        # All of one step: a round that takes somewhat more leaves less to the next.
+        part = dataclasses.replace(budget, of=start, way=budget.way * number / rounds)
         steps.append(
             dataclasses.replace(
                 step,
@@ -262,11 +275,17 @@ def _override(table: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def _mistakes(recipe: Recipe) -> list[str]:
-    """Return what the types alone cannot say, each with its place."""
+def _mistakes(recipe: Recipe, numbers: Sequence[int]) -> list[str]:
+    """Return what the types alone cannot say, each with its place.
+
+    numbers: of each step in the file, where a pruning in rounds is one.
+    """
     found = []
     names = [step.name for step in recipe.step]
-    places = [("name", recipe.name), *((f"step[{i}].name", n) for i, n in enumerate(names, 1))]
+    places = [
+        ("name", recipe.name),
+        *((f"step[{i}].name", n) for i, n in zip(numbers, names, strict=True)),
+    ]
     for place, name in places:
         if not _NAME.fullmatch(name):
             found.append(
@@ -275,24 +294,42 @@ def _mistakes(recipe: Recipe) -> list[str]:
             )
     if "report.json" in names:
         found.append("step.name: 'report.json' is the name of the ladder's own file")
-    for number, step in enumerate(recipe.step, 1):
-        if names.index(step.name) != number - 1:
-            found.append(
-                f"step[{number}].name: {step.name!r} is taken by step[{names.index(step.name) + 1}]"
-            )
-        above = names[: number - 1]
-        if step.parent is not None and step.parent not in above:
-            known = ", ".join(above) or "none"
-            wrong = f"{step.parent!r} is no step above this one; there are: {known}"
-            found.append(f"step[{number}].from: {wrong}")
+    for index, (number, step) in enumerate(zip(numbers, recipe.step, strict=True)):
+        first = names.index(step.name)
+        if first != index:
+            found.append(f"step[{number}].name: {step.name!r} is taken by step[{numbers[first]}]")
+        above = names[:index]
+        found += _wrong_names(number, above, "from", step.parent)
         if step.prune is not None:
             found += (f"step[{number}].prune: {wrong}" for wrong in _beside_prune(number, step))
+            found += _wrong_names(number, above, "prune.to.of", step.prune.of)
+            start = step.parent or (above[-1] if above else "")
+            if start in above and not recipe[start].train:
+                found.append(
+                    f"step[{number}].prune: {start!r} has learnt nothing; leave out its "
+                    "`train = false`"
+                )
+        if step.distill is not None and step.distill.teacher in names:
+            teacher = step.distill.teacher
+            found += _wrong_names(number, above, "distill.teacher", teacher)
+            if teacher in above and not recipe[teacher].train:
+                found.append(
+                    f"step[{number}].distill.teacher: {teacher!r} has learnt nothing; leave out "
+                    "its `train = false`"
+                )
         trainings = [key for key in ("sparse", "cluster", "distill") if getattr(step, key)]
         if trainings and not step.train:
             found.append(f"step[{number}].train: {trainings[0]} is a training; leave out false")
         if step.sparse and step.cluster:
             found.append(f"step[{number}].cluster: give it the step after: it keeps what is zero")
     return found
+
+
+def _wrong_names(number: int, above: Sequence[str], key: str, name: str | None) -> list[str]:
+    if name is None or name in above:
+        return []
+    known = ", ".join(above) or "none"
+    return [f"step[{number}].{key}: {name!r} is no step above this one; there are: {known}"]
 
 
 def _beside_prune(number: int, step: Step) -> list[str]:

@@ -106,12 +106,13 @@ def test_a_pruning_in_rounds_is_steps() -> None:
         ("cut-2", "cut-1"),
         ("cut", "cut-2"),
     ]
-    left = 1000.0
+    left = []
     for step in recipe.step[1:]:
-        assert step.prune is not None
-        left = step.prune.to.most(left)
+        assert step.prune is not None and step.prune.to is not None
+        assert step.prune.to.of == "a"
+        left.append(step.prune.to.most(1000.0))
         assert step.epochs_share == pytest.approx(0.2)
-    assert left == pytest.approx(500)
+    assert left == pytest.approx([1000 * 0.5 ** (number / 3) for number in (1, 2, 3)])
     assert read_recipe_data(recipe.as_dict(), "again") == recipe
 
 

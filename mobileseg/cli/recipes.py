@@ -84,10 +84,13 @@ def validate(
     from mobileseg.recipe import read_recipe
     from mobileseg.train.pairs import pairs
     from mobileseg.workflow.plan import plan
+    from mobileseg.workflow.ready import check_steps
 
     read = read_recipe(recipe, overrides or [], data)
     pairs(read.data, "train")
-    steps = [rung.step.name for rung in plan(read, RUNS)]
+    rungs = plan(read, RUNS)
+    check_steps(read, rungs)
+    steps = [rung.step.name for rung in rungs]
     if as_json:
         print(json.dumps({"recipe": read.name, "steps": steps}))
     else:

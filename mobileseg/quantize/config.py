@@ -28,6 +28,7 @@ class QuantizeConfig(Table):
     - equalise: channels are scaled to like ranges, across layers;
     - round: the weights of the `round_layers` worst layers learn whether to be rounded up or down;
     - bias: each bias takes back what rounding has shifted.
+    Of clustered weights equalise and round would make many values: they are left out.
     auto: ranges and repairs that keep most pixels, of all that are tried on training pictures.
     keep_float: layers (globs) that stay in float; auto: the fewest that lose at most max_drop.
     """

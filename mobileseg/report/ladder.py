@@ -32,6 +32,10 @@ def ladder_tables(steps: Sequence[Facts], width: int, note: str = "") -> list[Ta
     notes = [note] if note else []
     if any(step["saves_no_time"] for step in steps):
         notes.append("* saves multiply-adds, but by the estimate no time")
+    if any(step.get("foreseen") for step in steps):
+        notes.append(
+            "~ as if all filters were alike: which go is known when the step before is trained"
+        )
     tables[-1].caption = "\n".join(notes) or None
     return tables
 
@@ -49,7 +53,7 @@ def _ladder_table(labels: Sequence[str], columns: Sequence[Sequence[str]]) -> Ta
 def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]:
     """Return the rows' labels and a column of cells per step, headings first."""
     rows: list[tuple[str, list[str]]] = [
-        ("step", [step["step"] + (" *" if step["saves_no_time"] else "") for step in steps]),
+        ("step", [step["step"] + _marks(step) for step in steps]),
         ("from", [step["parent"] or "-" for step in steps]),
         ("input", ["x".join(map(str, step["image_size"])) for step in steps]),
         ("parameters, M", [f"{step['params'] / 1e6:.3f}" for step in steps]),
@@ -67,10 +71,14 @@ def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]
     rows += [
         (label, [show(step.get(key)) for step in steps])
         for key, (label, show) in _LADDER.items()
-        if key not in _SOMETIMES or any(key in step for step in steps)
+        if key not in _SOMETIMES or any(step.get(key) for step in steps)
     ]
     columns = [[cells[i] for _, cells in rows] for i in range(len(steps))]
     return [label for label, _ in rows], columns
+
+
+def _marks(step: Facts) -> str:
+    return (" *" if step["saves_no_time"] else "") + (" ~" if step.get("foreseen") else "")
 
 
 def scores_table(executors: Sequence[Facts], run: str, title: str) -> Table:
@@ -167,8 +175,10 @@ def _share(value: float | None) -> str:
 
 _LADDER = {
     "float32_gzip_bytes": ("float32 file, gzipped", size_or_none),
+    "float16_bytes": ("float16 file", size_or_none),
     "float16_gzip_bytes": ("float16 file, gzipped", size_or_none),
     "int8_gzip_bytes": ("int8 file, gzipped", size_or_none),
+    "zero_weights_percent": ("weights of zero, %", number),
     "miou_before_training_percent": ("mIoU as pruned, %", number),
     "miou_percent": ("mIoU float, %", number),
     "miou_int8_percent": ("mIoU int8, %", number),
@@ -179,8 +189,10 @@ _LADDER = {
 # Shown where a step has it.
 _SOMETIMES = {
     "float32_gzip_bytes",
+    "float16_bytes",
     "float16_gzip_bytes",
     "int8_gzip_bytes",
+    "zero_weights_percent",
     "miou_before_training_percent",
     "miou_qat_percent",
 }

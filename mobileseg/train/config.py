@@ -172,11 +172,12 @@ class TrainConfig(Table):
 class Distill(Table):
     """A trained network teaches this one, beside the masks.
 
-    teacher: a step above, a run, or an exported .tflite or .onnx file. pixel: weight of the
-    divergence from its probabilities at every pixel; channel: of that from where in the picture it
-    sees each class; both at `temperature`. features: per block of this network the teacher's block
-    whose map of attention it is to have; features_weight: of their sum. unlabelled: pictures, as
-    folders or lists of files below data.root, that get the teacher's own mask where it is `sure`.
+    teacher: a step above, a run, or an exported .tflite or .onnx file beside the recipe. pixel:
+    weight of the divergence from its probabilities at every pixel; channel: of that from where in
+    the picture it sees each class; both at `temperature`. features: per block of this network the
+    teacher's block whose map of attention it is to have; features_weight: of their sum.
+    unlabelled: pictures, as folders or lists of files below data.root, that get the teacher's own
+    mask where it is `sure`.
     """
 
     teacher: str
@@ -191,3 +192,8 @@ class Distill(Table):
     def __post_init__(self) -> None:
         if not (self.pixel or self.channel or self.features or self.unlabelled):
             raise ValueError("teaches nothing; name pixel, channel, features or unlabelled")
+
+    @property
+    def of_file(self) -> bool:
+        """Whether the teacher is an exported file."""
+        return self.teacher.endswith((".tflite", ".onnx"))

@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+import numpy as np
+import torch
+
 from mobileseg.graph.ir import Graph
+from mobileseg.graph.ops import Conv2d, ConvTranspose2d
 from mobileseg.quantize.config import QuantizeConfig, RangeBy, Repair
 from mobileseg.quantize.edges import Interface
 from mobileseg.quantize.repair import Observed, Quantized, post_train, with_kept
 from mobileseg.recipe import Recipe
+from mobileseg.train.compress.layers import clustered
 from mobileseg.train.evaluate import load_eval
 from mobileseg.workflow.int8 import Calibration, calibration_pairs, load_calibration
 from mobileseg.workflow.network import graph_predict
@@ -22,6 +27,8 @@ Say = Callable[[str], None]
 Attempt = Callable[[RangeBy, Sequence[Repair]], "Trial"]
 
 _REPAIRS: tuple[Repair, ...] = get_args(Repair)
+# Those after which weights that were equal are not. What is exactly zero stays so with any.
+_SPREADING: tuple[Repair, ...] = ("equalise", "round")
 # Pictures that candidates are tried on: after those that calibrate, where there are enough.
 _TRIAL_IMAGES = 32
 _LEAST_IMAGES = 8
@@ -80,6 +87,7 @@ def as_recipe_says(
     """
     size = graph[graph.inputs[0]].shape[2:]
     seen = load_calibration(recipe, (size[0], size[1]), config.images)
+    config = fitting(graph, config, say)
     if "auto" not in (config.repair, config.keep_float):
         return Settled(post_train(graph, seen, config, interface), config, seen)
     judge = trial_judge(graph, recipe, seen)
@@ -90,6 +98,33 @@ def as_recipe_says(
         plain = post_train(graph, seen, replace(config, keep_float=()))
         config = replace(config, keep_float=choose_kept(plain, config, judge, say))
     return Settled(post_train(graph, seen, config, interface), config, seen, tried)
+
+
+def fitting(graph: Graph, config: QuantizeConfig, say: Say = lambda _: None) -> QuantizeConfig:
+    """Return the config without the repairs that would spread a clustered graph's few values."""
+    if config.repair == "auto" or not {*config.repair} & {*_SPREADING}:
+        return config
+    fit = repairs_for(graph)
+    out = [each for each in config.repair if each not in fit]
+    if not out:
+        return config
+    say(f"quantize.repair: {', '.join(out)} left out, to keep the weights' few values")
+    return replace(config, repair=tuple(each for each in config.repair if each in fit))
+
+
+def repairs_for(graph: Graph) -> tuple[Repair, ...]:
+    """Return the repairs that a float graph's weights may have, in the order of `Repair`."""
+    weights = [
+        torch.from_numpy(np.array(value.data))
+        for node in graph.nodes
+        # Depthwise ones have few weights, or the equal ones of an average.
+        if isinstance(node.op, Conv2d | ConvTranspose2d) and getattr(node.op, "groups", 1) == 1
+        for value in graph.constants(node)
+        if len(value.shape) == 4
+    ]
+    if not clustered(weights):
+        return _REPAIRS
+    return tuple(each for each in _REPAIRS if each not in _SPREADING)
 
 
 def trial_judge(graph: Graph, recipe: Recipe, seen: Calibration) -> Judge:
@@ -111,7 +146,8 @@ def choose_repair(
 ) -> tuple[QuantizeConfig, tuple[Trial, ...]]:
     """Return the config with the ranges and repairs that keep most pixels, and all that was tried.
 
-    A trial that does more must keep more pixels by `_WORTH`.
+    A trial that does more must keep more pixels by `_WORTH`. Repairs that do not fit the weights
+    are not tried.
     """
     tried: dict[tuple[RangeBy, tuple[Repair, ...]], Trial] = {}
 
@@ -123,27 +159,27 @@ def choose_repair(
             say(f"{ranges} {'+'.join(key[1]) or '-'}: keeps {tried[key].agreement:.2f} %")
         return tried[key]
 
-    _search(attempt)
+    _search(attempt, repairs_for(observed.graph))
     top = max(trial.agreement for trial in tried.values())
     enough = [trial for trial in tried.values() if trial.agreement >= top - _WORTH]
     chosen = min(enough, key=lambda trial: (len(trial.repair), -trial.agreement))
     return replace(config, ranges=chosen.ranges, repair=chosen.repair), tuple(tried.values())
 
 
-def _search(attempt: Attempt) -> None:
+def _search(attempt: Attempt, repairs: Sequence[Repair]) -> None:
     """Try all ranges bare; with the best of them each repair alone, then another beside the best
     ones for as long as that keeps more pixels; at last all of them.
     """
     bare = [attempt(ranges, ()) for ranges in get_args(RangeBy)]
     best = max(bare, key=lambda trial: trial.agreement)
-    while len(best.repair) < len(_REPAIRS):
-        others = [each for each in _REPAIRS if each not in best.repair]
+    while len(best.repair) < len(repairs):
+        others = [each for each in repairs if each not in best.repair]
         wider = [attempt(best.ranges, (*best.repair, each)) for each in others]
         widest = max(wider, key=lambda trial: trial.agreement)
         if widest.agreement <= best.agreement:
             break
         best = widest
-    attempt(best.ranges, _REPAIRS)
+    attempt(best.ranges, repairs)
 
 
 def _trial(observed: Observed, config: QuantizeConfig, judge: Judge, val: Judge | None) -> Trial:

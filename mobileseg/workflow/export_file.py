@@ -19,7 +19,7 @@ from mobileseg.quantize.repair import Quantized, post_train
 from mobileseg.train.evaluate import load_eval
 from mobileseg.train.pairs import pairs
 from mobileseg.train.pictures import picture_paths, read_image, resize_image
-from mobileseg.workflow.choose import as_recipe_says
+from mobileseg.workflow.choose import as_recipe_says, fitting
 from mobileseg.workflow.export import Exports, Named, judged, stem_of, write_files
 from mobileseg.workflow.foreign import Foreign, file_judge, require_same
 from mobileseg.workflow.int8 import Calibration, formed_for, wished
@@ -134,7 +134,7 @@ def _quantized(
             f"{given.path}: auto is chosen by masks; give --data DIR in the place of --images"
         )
     seen = Calibration((), _read(_spread(picture_paths(images), config.images), given.size))
-    return post_train(graph, seen, config, options.interface)
+    return post_train(graph, seen, fitting(graph, config, say), options.interface)
 
 
 def _agreement(given: Foreign, predict: Predict, shown: Pictures) -> float:

@@ -32,6 +32,7 @@ def facts(
         row = {
             "step": rung.name,
             "parent": rung.parent,
+            "foreseen": rung.foreseen,
             "image_size": list(rung.spec.image_size),
             "params": rung.spec.params,
             "macs": rung.spec.macs,

@@ -31,6 +31,7 @@ from mobileseg.workflow.options import ExportOptions
 from mobileseg.workflow.plan import Rung, plan
 from mobileseg.workflow.prune import prune
 from mobileseg.workflow.qat import QatOptions, qat_figures, train_int8
+from mobileseg.workflow.ready import check_steps, lessons_key, note
 from mobileseg.workflow.rung import SlimOptions, TestPictures, train_rung
 from mobileseg.workflow.structure import keep_graphs
 
@@ -40,6 +41,7 @@ Say = Callable[[str], None]
 def dry_run(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     """Return what is known of every rung without training."""
     rungs = plan(recipe, runs)
+    check_steps(recipe, rungs)
     nets = [build(rung.spec, device="meta") for rung in rungs]
     rows = facts(rungs, [plain_graph(net) for net in nets], recipe.devices)
     states = {rung.step.name: net.state_dict() for rung, net in zip(rungs, nets, strict=True)}
@@ -61,19 +63,20 @@ def slim(recipe: Recipe, options: SlimOptions, say: Say) -> dict[str, Any]:
     """
     started = time.perf_counter()
     rungs = plan(recipe, options.runs)
+    check_steps(recipe, rungs)
     chosen = _chain(rungs, options.only) if options.only else rungs
     rows = facts(rungs, (_empty(rung) for rung in rungs), recipe.devices)
     test = TestPictures(recipe)
     say(split_note(recipe.data))
     splits = splits_of(recipe.data)
     warn_of_leaks(splits, say)
-    data_key = _data_key(splits)
+    origins = _origins(recipe, rungs, chosen, options.runs, _data_key(splits))
     exported: list[Exported] = []
     broken = ""
     names = [rung.step.name for rung in chosen]
     for number in range(len(rungs)):
         rung, row = rungs[number], rows[number]
-        origin = {"recipe": rung.key, "data": data_key}
+        origin = {"recipe": rung.key} | origins[rung.step.name]
         to_prune = rung.step.prune is not None and rung.run.begun() != origin
         if rung.step.name in names and to_prune:
             _prune(recipe, rung, rungs, origin, options, say)
@@ -180,14 +183,10 @@ def _prune(
     wish, parent, name = rung.step.prune, parent_of(rung, rungs), rung.step.name
     assert wish is not None and parent is not None
     _finished(rung, origin, options)
-    if not parent.run.trained:
-        raise MobilesegError(
-            f"{recipe.name}: step {name!r}: prune: {parent.step.name} is not trained; "
-            "leave out its `train = false`"
-        )
+    whole = next((r for r in rungs if r.step.name == wish.of), parent)
     say(f"{name}: pruning {parent.step.name}")
     state = parent.run.load_weights()
-    pruned = prune(recipe, wish, parent.spec, state, rung.run, say, options.progress)
+    pruned = prune(recipe, wish, parent.spec, whole.spec, state, rung.run, say, options.progress)
     fresh = build(pruned.spec, recipe.seed).state_dict()
     rung.run.save_start(
         inherit(parent.spec, state, pruned.spec, fresh, pruned.scores).state, pruned.as_dict()
@@ -227,6 +226,8 @@ def _climb(
     rung.run.begin(recipe, rung.spec, origin)
     if rung.step.train:
         say(f"{name}: training; {100 * inherited.share:.0f} % of the weights are inherited")
+        if noted := note(rung):
+            say(f"{name}: {noted}")
         report |= train_rung(recipe, rung, inherited, options, test)
     rung.run.finish(report)
     return report
@@ -238,12 +239,34 @@ def _finished(rung: Rung, origin: Mapping[str, str], options: SlimOptions) -> di
     if begun == origin:
         return report if rung.run.trained or not rung.step.train else {}
     if (begun or report) and not options.restart:
-        other = "data" if begun.get("recipe") == origin["recipe"] else "recipe or weights"
+        other = next(key for key in origin if begun.get(key) != origin[key])
+        other = {"recipe": "recipe or weights", "lessons": "teacher or pictures for it"}.get(
+            other, other
+        )
         raise MobilesegError(
             f"{rung.run.folder}: was made from other {other}; use --restart to make it and what "
             "follows from it anew, or give the recipe another name"
         )
     return {}
+
+
+def _origins(
+    recipe: Recipe, rungs: Sequence[Rung], chosen: Sequence[Rung], runs: Path, data_key: str
+) -> dict[str, dict[str, str]]:
+    """Return what each rung is made of, beside what the recipe says.
+
+    Raises MobilesegError where a chosen one's teacher or pictures are not there.
+    """
+    found = {rung.step.name: {"data": data_key} for rung in rungs}
+    for rung in rungs:
+        if rung.step.distill is None:
+            continue
+        try:
+            found[rung.step.name]["lessons"] = lessons_key(rung.step.distill, recipe, runs)
+        except MobilesegError as error:
+            if rung in chosen:
+                raise MobilesegError(f"{recipe.name}: step {rung.step.name!r}: {error}") from None
+    return found
 
 
 def _data_key(splits: Mapping[Split, Sequence[Pair]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Rung:
     run: Run
     # What everything that the rung's weights depend on hashes to.
     key: str
+    # Whether its widths are a guess: a pruning is to come that has not been done.
+    foreseen: bool = False
 
 
 def plan(recipe: Recipe, runs: Path) -> list[Rung]:
@@ -44,24 +47,38 @@ def plan(recipe: Recipe, runs: Path) -> list[Rung]:
         run = Run(ladder_folder(runs, recipe) / step.name)
         if step.prune is None:
             spec = apply(start, step, where)
-            key = _key(recipe, step, spec, before.key if before else "")
+            key = _key(recipe, step, spec, before.key if before else "", rungs)
         else:
             # Its widths follow from what the key says, once the step before is trained.
-            key = _key(recipe, step, start, before.key if before else "")
-            spec = _pruned(recipe, step.prune, start, run, key, where)
+            key = _key(recipe, step, start, before.key if before else "", rungs)
+            whole = rungs[step.prune.of].spec if step.prune.of else start
+            spec = _pruned(recipe, step.prune, start, whole, run, key, where)
         above = before.name if before else None
-        rungs[step.name] = Rung(step.name, step, above, spec, labels, run, key)
+        to_come = step.prune is not None and run.begun().get("recipe") != key
+        foreseen = to_come or (before is not None and before.foreseen)
+        rungs[step.name] = Rung(step.name, step, above, spec, labels, run, key, foreseen)
     return list(rungs.values())
 
 
-def _pruned(recipe: Recipe, wish: Prune, start: NetSpec, run: Run, key: str, where: str) -> NetSpec:
-    """Return the network that was pruned, or the one to be expected before that."""
+def _pruned(
+    recipe: Recipe,
+    wish: Prune,
+    start: NetSpec,
+    whole: NetSpec,
+    run: Run,
+    key: str,
+    where: str,
+) -> NetSpec:
+    """Return the network that was pruned, or the one to be expected before that.
+
+    whole: the network whose shares a budget is in.
+    """
     if run.begun().get("recipe") == key:
         return run.spec()
     from mobileseg.workflow.prune import foreseen  # noqa: PLC0415  (needs torch)
 
     try:
-        return foreseen(start, wish, recipe.devices)
+        return foreseen(start, whole, wish, recipe.devices)
     except MobilesegError as error:
         raise MobilesegError(f"{where}: prune: {error}") from None
 
@@ -83,7 +100,9 @@ def find_net(given: str, image_size: tuple[int, int], classes: int, where: str) 
     return apply(spec, Actions(image_size=image_size), f"{where}: {given}")
 
 
-def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
+def _key(
+    recipe: Recipe, step: Step, spec: NetSpec, parent_key: str, rungs: Mapping[str, Rung]
+) -> str:
     plain = recipe.as_dict()
     plain["data"].pop("root")
     said = [
@@ -94,7 +113,14 @@ def _key(recipe: Recipe, step: Step, spec: NetSpec, parent_key: str) -> str:
         *(plain.get(part) for part in ("seed", "weights", "data", "augment")),
     ]
     # What a step does not say is not said here: older runs keep their keys.
-    for wish in (step.prune, step.sparse, step.cluster, step.distill):
+    prune = step.prune and dataclasses.replace(
+        step.prune, device=step.prune.device or recipe.devices[0]
+    )
+    for wish in (prune, step.sparse, step.cluster, step.distill):
         if wish is not None:
             said.append({type(wish).__name__: dataclasses.asdict(wish)})
+    if prune and prune.of:
+        said.append(rungs[prune.of].key)
+    if step.distill and step.distill.teacher in rungs:
+        said.append(rungs[step.distill.teacher].key)
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from mobileseg.recipe import Recipe
 from mobileseg.runs import Run
 from mobileseg.slim.inherit import inherit
 from mobileseg.slim.prune.choose import Chooser, Cost
-from mobileseg.slim.prune.config import Prune, Unit
+from mobileseg.slim.prune.config import Budget, Prune, Unit
 from mobileseg.slim.prune.groups import Counts, Group, Scores, groups, narrowed
 from mobileseg.slim.prune.importance import importance
 from mobileseg.train import data as train_data
@@ -103,20 +104,23 @@ def _labels(spec: NetSpec) -> list[str]:
     return [str(number) for number in range(spec.classes)]
 
 
-def foreseen(spec: NetSpec, wish: Prune, devices: Sequence[str]) -> NetSpec:
+def foreseen(spec: NetSpec, whole: NetSpec, wish: Prune, devices: Sequence[str]) -> NetSpec:
     """Return the network that keeps the budget where no filter is known to matter more.
 
-    Raises MobilesegError where no network keeps it.
+    whole: whose shares the budget is in. Raises MobilesegError where no network keeps it.
     """
     chooser, costs = _chooser(spec, wish, devices)
-    cost = costs.of(wish.to.unit)
-    return narrowed(spec, costs.found, chooser.uniform(cost, _budget(wish, cost({}))))
+    if wish.to is None:
+        return narrowed(spec, costs.found, chooser.fixed)
+    budget = _budget(wish.to, _cost_of(whole, wish, devices))
+    return narrowed(spec, costs.found, chooser.uniform(costs.of(wish.to.unit), budget))
 
 
 def prune(
     recipe: Recipe,
     wish: Prune,
     spec: NetSpec,
+    whole: NetSpec,
     state: Mapping[str, Tensor],
     run: Run,
     say: Say,
@@ -124,13 +128,16 @@ def prune(
 ) -> Pruned:
     """Return what is left of a trained network within the budget.
 
-    run: the pruning step's; it keeps what was measured, so that a broken-off search goes on.
+    whole: the network whose shares the budget is in. run: the pruning step's; it keeps what was
+    measured, so that a broken-off search goes on.
     """
     chooser, costs = _chooser(spec, wish, recipe.devices)
-    found, cost = costs.found, costs.of(wish.to.unit)
-    before = cost({})
-    budget = _budget(wish, before)
-    scores = _scores(recipe, wish, spec, state, progress)
+    found, scores = costs.found, _scores(recipe, wish, spec, state, progress)
+    if wish.to is None:
+        say(f"pruned: {', '.join(wish.shares)} by given shares")
+        return Pruned(narrowed(spec, found, chooser.fixed), scores, found, chooser.fixed)
+    cost = costs.of(wish.to.unit)
+    before, budget = cost({}), _budget(wish.to, _cost_of(whole, wish, recipe.devices))
     if wish.how == "uniform":
         counts = chooser.uniform(cost, budget)
     elif wish.how == "global":
@@ -145,11 +152,17 @@ def prune(
     return Pruned(narrowed(spec, found, counts), scores, found, counts)
 
 
-def _budget(wish: Prune, before: float) -> float:
-    most, unit = wish.to.most(before), wish.to.unit
+def _cost_of(whole: NetSpec, wish: Prune, devices: Sequence[str]) -> float:
+    assert wish.to is not None
+    keeping = dataclasses.replace(wish, keep=(), shares={})
+    return _chooser(whole, keeping, devices)[1].of(wish.to.unit)({})
+
+
+def _budget(to: Budget, before: float) -> float:
+    most, unit = to.most(before), to.unit
     if most >= before:
         raise MobilesegError(
-            f"to.{unit}: {_words(unit, most)} are kept already: the step before has "
+            f"to.{unit}: {_words(unit, most)} are kept already: {to.of or 'the step before'} has "
             f"{_words(unit, before)}; ask for less"
         )
     return most

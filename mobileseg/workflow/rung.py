@@ -17,6 +17,7 @@ from mobileseg.slim.inherit import Inherited
 from mobileseg.train import data as train_data
 from mobileseg.train.board import board
 from mobileseg.train.compress.cluster import Clusters
+from mobileseg.train.compress.layers import zero_share
 from mobileseg.train.compress.sparse import Masks
 from mobileseg.train.distill import Lessons
 from mobileseg.train.evaluate import EvalSet, evaluate, load_eval, module_predict
@@ -202,6 +203,7 @@ def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any
     return {
         **gzipped_sizes(plain, run.name, recipe.data.classes),
         "int8_gzip_bytes": gzip_size(exported.path.read_bytes()),
+        "zero_weights_percent": round(100 * zero_share(net), 1),
         "miou_percent": _percent(scores),
         "miou_int8_percent": _percent(int8),
         "float": scores.as_dict(),

@@ -27,7 +27,6 @@ from mobileseg.train.pictures import read_image, resize_image
 from mobileseg.workflow.foreign import AS_IT_SAYS, open_file
 from mobileseg.workflow.network import Predict, load_net
 
-_FILES = (".tflite", ".onnx")
 # Probabilities of 0 and 1 have no logit; these are float32's steps beside them.
 _LEAST = 1e-7
 
@@ -69,12 +68,11 @@ def find_teacher(wish: Distill, recipe: Recipe, runs: Path, device: str) -> Teac
 
     Raises MobilesegError where there is none, or it knows other classes.
     """
-    path = Path(wish.teacher)
-    if path.suffix in _FILES:
-        teacher = _of_file(path, recipe)
+    if wish.of_file:
+        teacher = _of_file(Path(wish.teacher), recipe)
         if wish.features:
             raise MobilesegError(
-                f"distill.features: {path} is a file, whose layers cannot be watched; "
+                f"distill.features: {wish.teacher} is a file, whose layers cannot be watched; "
                 "name a step or a run, or leave features out"
             )
     else:

@@ -80,7 +80,8 @@ def as_sparse(net: Net, graph: Graph) -> None:
 
 def as_clustered(net: Net, graph: Graph) -> None:  # noqa: ARG001
     filters = [each for weight in weights(graph) for each in weight if each.size > 2 * CLUSTERS]
-    assert np.median([len(np.unique(each)) for each in filters]) <= CLUSTERS
+    # Room for layers that cannot hold their norm, and are left as they are.
+    assert np.mean([len(np.unique(each)) <= CLUSTERS for each in filters]) >= 0.95
 
 
 @pytest.mark.parametrize(

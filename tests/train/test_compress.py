@@ -104,6 +104,22 @@ def test_depthwise_layers_and_the_classifier_stay_whole() -> None:
         Masks(net(), Sparse(share=0.5, keep=("x",)), 10)
 
 
+def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
+    masks = Masks(net(), Sparse(pattern="2:4", every=1, end=0.5), 2)
+    assert masks.misfits == {"conv1.conv": 3}
+    assert masks.note() == (
+        f"sparse: pattern = '2:4' leaves 1 of {len(masks.weights) + 1} layers whole, whose inputs "
+        "do not divide by 4: conv1.conv (3)"
+    )
+    masks.after_step(2)
+    assert zeros(net().conv1.conv.weight) == 0  # type: ignore[union-attr,arg-type]
+    assert not Masks(net(), Sparse(share=0.5), 2).note()
+    kept = Sparse(pattern="2:4", keep=("conv1",))
+    assert not Masks(net(), kept, 2).note()
+    with pytest.raises(MobilesegError, match=r"'1:64' leaves .* by 64: conv1\.conv"):
+        Masks(net(), Sparse(pattern="1:64"), 2)
+
+
 @pytest.mark.parametrize("name", ["v2.1.4", "v2.1.6", "crossed"])
 def test_folded_norms_change_nothing(name: str) -> None:
     spec, module = NETS[name], net(name)

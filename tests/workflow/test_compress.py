@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from mobileseg.runs import Run
@@ -37,3 +39,15 @@ def test_zeros_and_few_values_reach_the_files(copy: Place, call: Call) -> None:
         assert abs((sparse == 0).mean() - 0.75) < 0.01
         assert np.array_equal(sparse == 0, clustered == 0)
         assert len(np.unique(clustered)) <= 8
+
+    words = ("tiny/few", "--runs", copy.runs, "--max-drop", 100, "--json")
+    files = []
+    for repair in ("none", "equalise,round"):
+        said = call("export", *words, "--int8", "--repair", repair)
+        assert said.code == 0, said.err
+        assert ("repair: equalise, round left out" in said.err) == (repair != "none")
+        files.append(Path(said.json()["files"][0]["path"]).read_bytes())
+    assert files[0] == files[1]
+    auto = call("quantize", *words, "--repair", "auto")
+    tried = {repair for trial in auto.json()["trials"] for repair in trial["repair"]}
+    assert tried == {"relu6", "bias"} and "left out" not in auto.err

@@ -48,7 +48,10 @@ def test_a_file_teaches(copy: Place, call: Call) -> None:
     ("teacher", "more", "words"),
     [
         ("nobody", "", "nobody: is no run"),
-        ("whole", "", "'whole' is not trained"),
+        ("taught", "", "'taught' is no step above this one"),
+        ("whole", "", "'whole' has learnt nothing"),
+        ("nofile.onnx", "", "nofile.onnx: there is no such file"),
+        ("skips", ', features = { "conv99" = "conv3_1" }', "conv99"),
         ("FILE", ', features = { "conv1" = "conv1" }', "whose layers cannot be watched"),
     ],
 )

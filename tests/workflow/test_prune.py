@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
-from mobileseg.recipe import read_recipe
+from mobileseg.recipe import read_recipe, read_recipe_data
 from mobileseg.runs import Run
 from mobileseg.slim.prune.config import Budget, Importance, Prune
+from mobileseg.workflow.plan import plan
 from mobileseg.workflow.prune import prune
 from tests.workflow.conftest import Call, Place
 
@@ -93,6 +94,29 @@ def test_what_goes_is_sought_by_price(copy: Place, kind: Importance) -> None:
     spec, state = thin.spec(), thin.load_weights()
     wish = Prune(to=Budget(params_share=0.7), device="pixel1", multiple_of=4, importance=kind)
     run = Run(copy.step("faster"))
-    pruned = prune(recipe, wish, spec, state, run, heard.append, progress=False)
+    pruned = prune(recipe, wish, spec, spec, state, run, heard.append, progress=False)
     assert 0.4 * spec.params < pruned.spec.params <= 0.7 * spec.params
     assert heard[0].startswith("pruned by latency: ")
+
+
+def test_rounds_go_no_further_than_one(copy: Place) -> None:
+    def macs(rounds: int) -> int:
+        table = read_recipe("fast_scnn").as_dict()
+        table["step"][1]["prune"] = {"to": {"macs_share": 0.49}, "rounds": rounds}
+        return plan(read_recipe_data(table, "rounds"), copy.runs)[-1].spec.macs
+
+    once = macs(1)
+    # A round undershoots; the next goes less far for it.
+    assert 0.95 * once < macs(5) <= once
+
+
+def test_given_shares_alone(copy: Place, call: Call) -> None:
+    with_step(copy, '\n[[step]]\nname = "cut"\nprune = { shares = { "conv3_1" = 0.5 } }\n')
+    said = call("slim", copy.recipe, "--runs", copy.runs, "--dry-run", "--json")
+    assert said.code == 0, said.err
+    before, after = said.json()["steps"][-2:]
+    assert after["params"] < before["params"]
+    assert after["foreseen"]
+    assert not before["foreseen"]
+    table = call("slim", copy.recipe, "--runs", copy.runs, "--dry-run").out
+    assert "cut ~" in table

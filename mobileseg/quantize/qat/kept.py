@@ -7,9 +7,10 @@ from torch import Tensor
 
 from mobileseg.quantize.qat.constants import Constants
 
-# With more different values than int8 has, or fewer zeros, a weight compresses no better for them.
+# With more different values than int8 has, a weight compresses no better for them.
 _MOST_VALUES = 256
-_LEAST_ZEROS = 0.25
+# Fewer are chance: a weight that is trained is hardly ever zero by itself.
+_LEAST_ZEROS = 0.01
 
 
 class Kept:

@@ -177,7 +177,8 @@ def _furthest(curve: Mapping[float, float], allowed: float) -> float:
 
 
 def _unreachable(cost: float, budget: float) -> MobilesegError:
+    asked, left = (f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in (budget, cost))
     return MobilesegError(
-        f"to: {budget:.4g} cannot be met: {cost:.4g} remain when every layer is at its `least`; "
+        f"to: {asked} cannot be met: {left} remain when every layer is at its `least`; "
         "allow more, lower `least` or shorten `keep`"
     )

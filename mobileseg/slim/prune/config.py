@@ -20,8 +20,8 @@ class Budget(Table):
     """What the pruned network may cost; one of them.
 
     ms: estimated milliseconds of the int8 file on the step's device. bytes: of the int8 file.
-    macs_share, params_share, channels_share: of what the step before has. way: 0.5 stops at the
-    geometric mean of what there was and that.
+    macs_share, params_share, channels_share: of what the step `of` has, by default the step
+    before. way: 0.5 stops at the geometric mean of what that has and the budget.
     """
 
     ms: Annotated[float, Gt(0)] | None = None
@@ -29,6 +29,7 @@ class Budget(Table):
     macs_share: Part | None = None
     params_share: Part | None = None
     channels_share: Part | None = None
+    of: str | None = None
     way: Annotated[float, Gt(0), Le(1)] = 1.0
 
     def __post_init__(self) -> None:
@@ -42,7 +43,7 @@ class Budget(Table):
         return next(unit for unit in UNITS if getattr(self, unit) is not None)
 
     def most(self, before: float) -> float:
-        """Return what may remain of `before`, in the unit's own measure."""
+        """Return what may remain where `of` has `before`, in the unit's own measure."""
         share = self.unit.endswith("_share")
         target = float(getattr(self, self.unit)) * (before if share else 1.0)
         return float(before ** (1 - self.way) * target**self.way)
@@ -52,6 +53,7 @@ class Budget(Table):
 class Prune(Table):
     """Take whole filters out of the network until it keeps a budget.
 
+    to: the budget; it may be left out beside `shares`, which then are all that goes.
     how: "uniform" takes the same share of every layer; "global" the least important of all;
     "sensitivity" from each layer as much as costs the same mIoU, measured; "latency" the least
     important per millisecond that they save on `device`.
@@ -62,7 +64,7 @@ class Prune(Table):
     each trained before the next.
     """
 
-    to: Budget
+    to: Budget | None = None
     how: Literal["uniform", "global", "sensitivity", "latency"] = "latency"
     # The one that says what the loss would: norms of other layers' weights are hardly comparable.
     importance: Importance = "taylor"
@@ -73,3 +75,12 @@ class Prune(Table):
     # A layer that is all but gone holds up the rest.
     least: Annotated[float, Ge(0), Lt(1)] = 0.1
     rounds: Annotated[int, Gt(0), Le(20)] = 1
+
+    def __post_init__(self) -> None:
+        if self.to is None and (self.rounds > 1 or not self.shares):
+            raise ValueError("say how far, with a budget `to`, or in one round with `shares` alone")
+
+    @property
+    def of(self) -> str | None:
+        """The step that the budget's shares are of, where it is named."""
+        return self.to.of if self.to else None

@@ -20,8 +20,9 @@ class Sparse(Table):
     share: of a layer's weights that are zero in the end; it rises from 0 as a cubic, steeply at
     first, between the shares `begin` and `end` of the training. pattern: "2:4" leaves the two
     largest of every four neighbouring inputs of a filter at each place of its kernel, and `share`
-    follows from it; "free" knows no neighbours. keep: globs over blocks that stay whole, beside
-    depthwise layers, whose few weights are worth too much, and the classifier.
+    follows from it; "free" knows no neighbours. A layer whose inputs do not come in fours stays
+    whole then, and is named. keep: globs over blocks that stay whole, beside depthwise layers,
+    whose few weights are worth too much, and the classifier.
     Source: Zhu and Gupta, To prune, or not to prune, 2017, equation 1.
     """
 
@@ -38,7 +39,7 @@ class Sparse(Table):
         if self.of and self.of[0] >= self.of[1]:
             raise ValueError(f"pattern = {self.pattern!r}: leaves all; the first number is smaller")
         if (self.share is None) == (self.of is None):
-            raise ValueError("give `share`, or a `pattern` like '2:4', not both")
+            raise ValueError("give one of `share` and a `pattern` like '2:4'")
         if self.begin >= self.end:
             raise ValueError(f"begin = {self.begin:g} is not before end = {self.end:g}")
 

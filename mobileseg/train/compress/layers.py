@@ -11,6 +11,10 @@ from mobileseg.errors import matching
 
 # A layer's convolutions and the batch norm behind each, as the module of a block names them.
 _NORMED = (("conv", "norm"), ("dw", "dw_norm"), ("pw", "norm"), ("deconv", "norm"))
+# Of all weights: fewer zeros or equals are chance, or a rewrite's constants.
+_LEAST = 0.01
+# With more different values than int8 has, a layer compresses no better for them.
+_MOST_VALUES = 256
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
@@ -35,9 +39,26 @@ def few_values(module: nn.Module) -> bool:
     """Whether a module's weights are sparse or clustered; zeros that a rewrite needs are not."""
     weights = [layer.weight.detach() for layer in convolutions(module, (), grouped=False).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
-    some = max(weights, key=torch.numel)
-    values = len(torch.unique(some))
-    return zeros > 0.1 * sum(map(torch.numel, weights)) or values <= min(256, some.numel() // 2)
+    return zeros > _LEAST * sum(map(torch.numel, weights)) or clustered(weights)
+
+
+def zero_share(module: nn.Module) -> float:
+    """Return the share of a module's weights, those of depthwise layers too, that are zero."""
+    weights = [layer.weight for layer in convolutions(module, (), grouped=True).values()]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    return zeros / max(1, sum(map(torch.numel, weights)))
+
+
+def clustered(weights: Sequence[Tensor]) -> bool:
+    """Whether more than a trifle of the weights is in layers of few different values."""
+    few = sum(weight.numel() for weight in weights if _is_clustered(weight))
+    return few > _LEAST * sum(map(torch.numel, weights))
+
+
+def _is_clustered(weight: Tensor) -> bool:
+    # Zeros are equal in sparse weights, too.
+    some = weight[weight != 0]
+    return 0 < len(torch.unique(some)) <= min(_MOST_VALUES, some.numel() // 2)
 
 
 class FrozenNorm(nn.BatchNorm2d):

@@ -23,17 +23,32 @@ class Masks:
         """steps: of the whole training. Raises MobilesegError where no weight may go."""
         self.config, self.steps = config, steps
         found = convolutions(module, config.keep, grouped=False)
-        layers = {name: layer for name, layer in found.items() if _many(layer, config)}
+        many = {name: layer for name, layer in found.items() if _many(layer)}
+        layers = {name: layer for name, layer in many.items() if _fits(layer, config)}
+        # Those that the pattern does not fit, and how many inputs they have.
+        self.misfits = {n: layer.in_channels for n, layer in many.items() if n not in layers}
         self.weights = {name: layer.weight for name, layer in layers.items()}
         self._into = {
             name: 0 if isinstance(layer, nn.ConvTranspose2d) else 1
             for name, layer in layers.items()
         }
         if not self.weights:
-            raise MobilesegError("sparse: no layer is left; shorten `keep`")
+            raise MobilesegError(self.note() or "sparse: no layer is left; shorten `keep`")
         self._masks: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             weight.register_hook(partial(self._masked, name))  # type: ignore[no-untyped-call]
+
+    def note(self) -> str:
+        """Say which layers stay whole because the pattern does not fit them; nothing if none do."""
+        if not self.misfits:
+            return ""
+        named = ", ".join(f"{name} ({inputs})" for name, inputs in self.misfits.items())
+        count = len(self.misfits) + len(self.weights)
+        return (
+            f"sparse: pattern = {self.config.pattern!r} leaves {len(self.misfits)} of {count} "
+            f"layers whole, whose inputs do not divide by {self.config.pattern.split(':')[-1]}: "
+            f"{named}"
+        )
 
     def after_step(self, done: int) -> None:
         """Let the masks grow as the schedule says, and put zeros where they are."""
@@ -72,13 +87,13 @@ class Masks:
         return gradient * self._mask(name)
 
 
-def _transposed(layer: Convolution) -> bool:
-    return isinstance(layer, nn.ConvTranspose2d)
-
-
-def _many(layer: Convolution, config: Sparse) -> bool:
+def _many(layer: Convolution) -> bool:
     # The classifier and gates have a bias, for no norm follows them; their few weights decide much.
-    return layer.bias is None and (config.of is None or layer.in_channels % config.of[1] == 0)
+    return layer.bias is None
+
+
+def _fits(layer: Convolution, config: Sparse) -> bool:
+    return config.of is None or layer.in_channels % config.of[1] == 0
 
 
 def _mask(weight: Tensor, into: int, share: float, of: tuple[int, int] | None) -> Tensor:
