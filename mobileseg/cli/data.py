@@ -19,8 +19,8 @@ def check(
     """Find bad, repeated and shared pictures: exit code 1 if no training should begin.
 
     Every file is opened. Serious: what cannot be read, masks of another size or with other numbers
-    than the classes', pictures of one split in another. Worth a look: one colour or class
-    everywhere, pictures that are there twice.
+    than the classes', a class that no train mask shows, pictures of one split in another. Worth a
+    look: one colour or class everywhere, pictures that are there twice.
 
     Example: mobileseg data check portrait --data DIR
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -34,13 +35,15 @@ def find_lr(
     from mobileseg.report.training import rates_table
     from mobileseg.workflow.find_lr import find_lr as find
 
-    if low >= high:
-        raise typer.BadParameter(f"--from {low:g} is not below --to {high:g}")
+    if not low < high < math.inf:
+        raise typer.BadParameter(f"--from {low:g} --to {high:g}: give two numbers, the lower first")
     if plot is not None and plot.suffix != ".png":
         raise typer.BadParameter(f"{plot}: the picture is a .png file")
     read = read_recipe(recipe, overrides or [], data)
     found = find(read, runs, step, (low, high), steps, compute, plot)
     show(found, [rates_table(found)], as_json)
+    if found["left_out"]:
+        say(f"tried as plain training, without the step's {', '.join(found['left_out'])}")
     best = found["suggested_lr"]
     if best is None:
         say("the loss fell nowhere: try lower rates with --from, or more batches with --steps")

@@ -18,7 +18,7 @@ def memory_tables(found: Facts) -> list[Table]:
     """Return the ways to save memory, the network's parts and largest blocks, what was measured."""
     tables = [
         _ways(found),
-        _table("Kept for the way back, by part", "part", found["parts"], found),
+        _table("Kept for the way back, by part", "part", _by_side(found), found),
         _table(f"The {_TOP} blocks that keep most", "block", _largest(found["blocks"]), found),
     ]
     if "measured" in found:
@@ -60,6 +60,16 @@ def _measured(found: Facts) -> Table:
             f"{way['seconds'] / plain:.2f}x",
         )
     return table
+
+
+def _by_side(found: Facts) -> list[Facts]:
+    """Return encoder, decoder and heads as rows, each before its parts."""
+    rows: list[Facts] = []
+    for side in found["sides"]:
+        rows.append({**side, "part": side["side"]})
+        inside = [part for part in found["parts"] if part["side"] == side["side"]]
+        rows += ({**part, "part": f"  {part['part']}"} for part in inside)
+    return rows
 
 
 def _largest(blocks: Sequence[Facts]) -> list[Facts]:

@@ -18,6 +18,7 @@ from mobileseg.train.device import require_device
 from mobileseg.train.heads import Heads
 from mobileseg.train.losses import class_weights, make_loss
 from mobileseg.train.optim import make_optimizer, set_lr
+from mobileseg.train.precision import make_scaler, mixed
 from mobileseg.train.step import generator
 
 # So many times the first loss, and the training has diverged.
@@ -62,6 +63,7 @@ def try_rates(  # noqa: PLR0913 - one call site, in the workflow; every argument
     optimizer = make_optimizer(module, config, lr_scale)
     weights = class_weights(train, data, config, device)
     judge = make_loss(config.loss, weights, config.label_smoothing)
+    scaler = make_scaler(device.type, config.precision)
     tried: list[Tried] = []
     with Heads(module, heads) as asked:
         for step in range(steps):
@@ -72,13 +74,17 @@ def try_rates(  # noqa: PLR0913 - one call site, in the workflow; every argument
             inputs, labels = augment(images, masks, size, augmentation, draws)
             set_lr(optimizer, lr)
             optimizer.zero_grad(set_to_none=True)
-            loss = judge(module(inputs), labels) + config.auxiliary * asked.loss(judge, labels)
+            with mixed(device.type, config.precision):
+                logits = module(inputs)
+            loss = judge(logits, labels) + config.auxiliary * asked.loss(judge, labels)
             value = float(loss.detach())
             if not math.isfinite(value) or (tried and value > _DIVERGED * tried[0].loss):
                 break
             tried.append(Tried(lr, value))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
             if progress:
                 progress(step + 1, lr)
     return tried

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: bad pairs, pictures that are there twice or in two splits."""
+"""What is wrong with a data set: bad pairs, pictures twice or in two splits, classes in none."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from mobileseg.errors import MobilesegError
 from mobileseg.train.config import IGNORE, DataConfig
 from mobileseg.train.data import Progress
 from mobileseg.train.pairs import Pair, Split
-from mobileseg.train.pictures import U8, read_image, read_mask, resize_image
+from mobileseg.train.pictures import U8, read_image, read_mask, resize_image, resize_mask
 
-Kind: TypeAlias = Literal["unreadable", "mismatched", "out of range", "constant", "twice", "leak"]
-SERIOUS: frozenset[Kind] = frozenset({"unreadable", "mismatched", "out of range", "leak"})
+Kind: TypeAlias = Literal[
+    "unreadable", "mismatched", "out of range", "absent", "constant", "twice", "leak"
+]
+SERIOUS: frozenset[Kind] = frozenset({"unreadable", "mismatched", "out of range", "absent", "leak"})
 """What no training should begin with; the rest is worth a look."""
 
 # Pictures are compared as thumbnails of so many pixels a side; so far apart, as the root of the
@@ -29,7 +31,7 @@ _BLOCK = 1024  # pictures compared with all others at once
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing wrong. `words` names the file, what is wrong and what to do."""
+    """One thing wrong. `words` names the file (of a class: the key), what is wrong, what to do."""
 
     kind: Kind
     split: Split
@@ -65,11 +67,16 @@ def inspect(
     config: DataConfig,
     splits: Mapping[Split, Sequence[Pair]],
     progress: Progress | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Inspection:
-    """Return what is wrong with the pairs of the splits, every file opened once."""
+    """Return what is wrong with the pairs of the splits, every file opened once.
+
+    sizes: heights and widths to train at; a class of few pixels may be lost at the small ones.
+    """
     findings: list[Finding] = []
     seen: list[_Seen] = []
     pixels = {split: np.zeros(256, np.int64) for split in splits}
+    resized = {size: np.zeros(256, np.int64) for size in sizes}
     every = [(split, pair) for split, chosen in splits.items() for pair in chosen]
     for number, (split, pair) in enumerate(every, 1):
         image, mask = _opened(pair, config, split, findings)
@@ -82,9 +89,13 @@ def inspect(
             counts = np.bincount(mask.ravel(), minlength=256)
             pixels[split] += counts
             findings += _one_class(split, pair, counts, config)
+            if split == "train":
+                for size in sizes:
+                    resized[size] += np.bincount(resize_mask(mask, size).ravel(), minlength=256)
         if progress:
             progress(number, len(every))
     findings += _twice([each for each in seen if not each.constant])
+    findings += _absent(config, len(splits["train"]), pixels["train"], resized)
     return Inspection(
         tuple(findings),
         {split: len(chosen) for split, chosen in splits.items()},
@@ -157,6 +168,34 @@ def _one_class(
     said = "is ignored" if only == IGNORE else f"is {config.classes[only]!r}"
     words = f"{pair.mask}: all of it {said}; right if the picture shows nothing else"
     return [Finding("constant", split, str(pair.mask), words)]
+
+
+def _absent(
+    config: DataConfig,
+    masks: int,
+    pixels: npt.NDArray[np.int64],
+    resized: Mapping[tuple[int, int], npt.NDArray[np.int64]],
+) -> list[Finding]:
+    """Return the classes that no train mask shows: a training would refuse them."""
+    if not pixels.any():
+        return []  # no mask could be read: of that there are findings
+    findings = []
+    for number, name in enumerate(config.classes):
+        lost = [f"{size[0]}x{size[1]}" for size, sums in resized.items() if not sums[number]]
+        if not pixels[number]:
+            words = (
+                f"data.classes: {name!r} is in none of the {masks} train masks; take the class "
+                "out, or add pictures that show it"
+            )
+        elif lost:
+            words = (
+                f"data.classes: {name!r} is in the train masks, but none of its pixels is left at "
+                f"{', '.join(lost)}; raise image_size, take the class out, or add pictures"
+            )
+        else:
+            continue
+        findings.append(Finding("absent", "train", "data.classes", words))
+    return findings
 
 
 def _twice(seen: Sequence[_Seen]) -> list[Finding]:

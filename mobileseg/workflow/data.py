@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mobileseg.errors import MobilesegError
 from mobileseg.files import write_atomic
-from mobileseg.recipe import Recipe
+from mobileseg.recipe import Recipe, Step
 from mobileseg.report.picture import captioned, tinted
 from mobileseg.train.augment import augment
 from mobileseg.train.config import IGNORE, AugmentConfig, DataConfig
@@ -38,7 +39,9 @@ def check_data(recipe: Recipe, progress: bool = True) -> dict[str, Any]:
     data = recipe.data
     splits = splits_of(data)
     with Display(sum(map(len, splits.values())), 0, progress) as display:
-        found = inspect(data, splits, lambda done, _: display.step(done, "reading"))
+        found = inspect(
+            data, splits, lambda done, _: display.step(done, "reading"), _trained_sizes(recipe)
+        )
     rows = [asdict(each) | {"serious": each.serious} for each in found.findings]
     return {
         "classes": list(data.classes),
@@ -54,6 +57,16 @@ def check_data(recipe: Recipe, progress: bool = True) -> dict[str, Any]:
         "findings": rows,
         "serious": sum(each.serious for each in found.findings),
     }
+
+
+def _trained_sizes(recipe: Recipe) -> list[tuple[int, int]]:
+    """Return the sizes, height and width, that the recipe's steps are trained at."""
+
+    def size(step: Step) -> tuple[int, int]:
+        parent = recipe.parent(step)
+        return step.image_size or (size(parent) if parent else recipe.image_size)
+
+    return sorted({size(step) for step in recipe.step if step.train})
 
 
 def warn_of_leaks(splits: Mapping[Split, Sequence[Pair]], say: Callable[[str], None]) -> None:
@@ -103,6 +116,10 @@ def _each(recipe: Recipe, images: U8, masks: U8) -> tuple[list[str], list[list[U
         for f in fields(AugmentConfig)
         if getattr(recipe.augment, f.name) != getattr(off, f.name)
     ]
+    if not on:
+        raise MobilesegError(
+            "augment: no change is on; switch one on (augment.flip = 0.5), or leave out --each"
+        )
     captions, lines = [], []
     for name in on:
         value = getattr(recipe.augment, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mobileseg.errors import unknown
+from mobileseg.errors import MobilesegError, unknown
 from mobileseg.figure import COLOURS, drawing
 from mobileseg.nets.module import build
 from mobileseg.recipe import Recipe
@@ -13,8 +13,11 @@ from mobileseg.train import data as train_data
 from mobileseg.train.console import Display
 from mobileseg.train.find_lr import smoothed, suggested, try_rates
 from mobileseg.train.optim import slower_inherited
-from mobileseg.workflow.inherited import inherited_weights
-from mobileseg.workflow.plan import plan
+from mobileseg.workflow.inherited import inherited_weights, parent_of
+from mobileseg.workflow.plan import Rung, plan
+
+# Keys of a step that change its training; here it is tried without.
+_LEFT_OUT = ("sparse", "cluster", "distill")
 
 
 def find_lr(
@@ -28,7 +31,8 @@ def find_lr(
 ) -> dict[str, Any]:
     """Return the rates, their losses and the one to take; draw them if `picture` names a file.
 
-    step: by default the first that is trained. Nothing is written into the run.
+    step: by default the first that is trained. It is trained plainly; `left_out` names the step's
+    keys that would change that. Nothing is written into the run.
     """
     rungs = plan(recipe, runs)
     trained = {rung.step.name: rung for rung in rungs if rung.step.train}
@@ -36,6 +40,7 @@ def find_lr(
     if name not in trained:
         raise unknown("--step", "trained step", name, trained)
     rung = trained[name]
+    _require_pruned(rung, rungs)
     inherited = inherited_weights(recipe, rung, rungs)
     net = build(rung.spec, recipe.seed)
     net.load_state_dict(inherited.state)
@@ -60,6 +65,7 @@ def find_lr(
         )
     found: dict[str, Any] = {
         "step": name,
+        "left_out": [key for key in _LEFT_OUT if getattr(rung.step, key) is not None],
         "recipe_lr": config.lr,
         "suggested_lr": suggested(tried),
         "steps": len(tried),
@@ -71,6 +77,19 @@ def find_lr(
     if picture is not None:
         _draw(found, picture)
     return found
+
+
+def _require_pruned(rung: Rung, rungs: list[Rung]) -> None:
+    """Raise where the widths of the step, or of one that it comes from, are not chosen yet."""
+    at: Rung | None = rung
+    while at is not None:
+        if at.step.prune is not None and at.run.begun().get("recipe") != at.key:
+            name = at.step.name
+            raise MobilesegError(
+                f"find-lr: step {name!r} of this recipe is not pruned yet; climb to it first: "
+                f"mobileseg slim RECIPE --step {name}"
+            )
+        at = parent_of(at, rungs)
 
 
 def _draw(found: dict[str, Any], path: Path) -> None:

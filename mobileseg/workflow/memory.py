@@ -6,6 +6,7 @@ import multiprocessing
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mobileseg.train.memory.measure import free_bytes, measured
 from mobileseg.train.memory.way import Trial, Way
 from mobileseg.workflow.plan import plan
 
-_PART = re.compile(r"[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]+")
 _SHARE = 0.5  # of the free memory: what may be used for a measurement
 _LEAST_SIDE = 64
 
@@ -38,7 +39,7 @@ class Asked:
 
 
 def training_memory(recipe: Recipe, runs: Path, asked: Asked) -> dict[str, Any]:
-    """Return what autograd keeps per block and part of a step's network, and the peak, per way.
+    """Return what autograd keeps per block, part and side of a network, and the peak, per way.
 
     Counted on tensors without values, so that any size can be asked for. Measured is at the same
     size or, where that does not fit here, at the first half of a half of it that does.
@@ -54,8 +55,9 @@ def training_memory(recipe: Recipe, runs: Path, asked: Asked) -> dict[str, Any]:
     ways = _ways(recipe, batch)
     counts = {str(way): _counted(spec, batch, way) for way in ways}
     kinds = {block.name: block.kind for block in spec.blocks}
-    blocks = [
-        {"block": block, "kind": kinds[block], **_each(counts, block)}
+    sides = _sides(spec)
+    blocks: list[dict[str, Any]] = [
+        {"block": block, "kind": kinds[block], "side": sides[block], **_each(counts, block)}
         for block in dict.fromkeys(name for count in counts.values() for name in count.kept)
     ]
     found: dict[str, Any] = {
@@ -72,7 +74,12 @@ def training_memory(recipe: Recipe, runs: Path, asked: Asked) -> dict[str, Any]:
             for way in ways
         ],
         "blocks": blocks,
-        "parts": _parts(blocks, list(counts)),
+        "sides": _sums(blocks, list(counts), ("side",)),
+        "parts": _sums(
+            [{**block, "part": _part(block["block"])} for block in blocks],
+            list(counts),
+            ("side", "part"),
+        ),
     }
     if asked.measure:
         found["measured"] = _measured(spec, batch, ways, counts)
@@ -121,13 +128,42 @@ def _each(counts: dict[str, _Count], block: str) -> dict[str, int]:
     return {way: count.kept.get(block, 0) for way, count in counts.items()}
 
 
-def _parts(blocks: Sequence[dict[str, Any]], ways: Sequence[str]) -> list[dict[str, Any]]:
-    """Sum blocks by the word that their names begin with: stem, entry, middle, decoder, ..."""
-    sums: dict[str, dict[str, Any]] = {}
+def _sides(spec: NetSpec) -> dict[str, str]:
+    """Return for each block whether it is of the encoder, the decoder or an auxiliary head.
+
+    The encoder ends where the map is smallest for the last time, in neighbours whose names agree
+    up to the first `_`: what happens inside of them, as the mean of a context that is spread again,
+    is no end. So a DeepLab's ASPP is of the encoder, and what only makes its output wide is the
+    decoder of a network that has no other.
+    """
+    live, shapes = spec.live(), spec.shapes()
+    running = [block.name for block in spec.blocks if block.name in live]
+    stages = [list(stage) for _, stage in groupby(running, lambda name: name.split("_")[0])]
+    areas = [shapes[stage[-1]][1] * shapes[stage[-1]][2] for stage in stages]
+    end = len(areas) - areas[::-1].index(min(areas))
+    encoder = {name for stage in stages[:end] for name in stage}
+    return {
+        block.name: ("encoder" if block.name in encoder else "decoder")
+        if block.name in live
+        else "auxiliary heads"
+        for block in spec.blocks
+    }
+
+
+def _part(block: str) -> str:
+    """Return the word that a block's name begins with: stem, entry, middle, decoder, ..."""
+    match = _WORD.match(block)
+    return match[0] if match else block
+
+
+def _sums(
+    blocks: Sequence[dict[str, Any]], ways: Sequence[str], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the blocks added up that agree in the keys, in running order."""
+    sums: dict[tuple[str, ...], dict[str, Any]] = {}
     for block in blocks:
-        match = _PART.match(block["block"])
-        part = match[0] if match else block["block"]
-        one = sums.setdefault(part, {"part": part, **dict.fromkeys(ways, 0)})
+        said = {key: block[key] for key in keys}
+        one = sums.setdefault(tuple(said.values()), {**said, **dict.fromkeys(ways, 0)})
         for way in ways:
             one[way] += block[way]
     return list(sums.values())

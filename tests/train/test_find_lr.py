@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,3 +59,37 @@ def test_rates_grow_until_the_loss_explodes(tmp_path: Path) -> None:
     best = suggested(tried)
     assert best is not None
     assert 1e-4 < best < 10
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_rates_are_tried_in_the_recipes_precision(tmp_path: Path, precision: str) -> None:
+    data = write_list(tmp_path, 6)
+    kinds = set()
+
+    def losses(precision: str) -> list[float]:
+        net = tiny()
+        net[6].register_forward_hook(lambda _, __, out: kinds.add(out.dtype))
+        config = replace(CONFIG, precision=precision)
+        tried = try_rates(
+            net,
+            load(data, "train", SIZE),
+            data,
+            config,
+            AugmentConfig(),
+            SIZE,
+            low=1e-3,
+            high=1e-2,
+            steps=20,
+            seed=1,
+        )
+        return [each.loss for each in tried]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        plain = losses("float32")
+        torch.manual_seed(0)
+        mixed = losses(precision)
+    assert kinds == {torch.float32, getattr(torch, precision)}
+    assert mixed == pytest.approx(plain, rel=0.05)
+    # It learns: a float16 gradient is scaled, or much of it would be 0.
+    assert mixed[-1] < 0.95 * mixed[0]

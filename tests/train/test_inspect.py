@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,34 @@ def test_nothing_is_wrong(data: DataConfig) -> None:
     assert calls == list(range(9, -1, -1))
     assert seen.pixels["val"].tolist() == [2 * 30 * SIDE, 2 * 10 * SIDE]
     assert shared(splits) == []
+
+
+def test_a_class_that_no_train_mask_shows(data: DataConfig) -> None:
+    with_third = replace(data, classes=("background", "band", "dot"))
+    (absent,) = found(with_third)
+    assert (absent.kind, absent.split, absent.serious) == ("absent", "train", True)
+    assert absent.words == (
+        "data.classes: 'dot' is in none of the 6 train masks; take the class out, or add pictures "
+        "that show it"
+    )
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[10:20] = 1
+    mask[1, 1] = 2
+    # Val and test teach nothing.
+    Image.fromarray(mask).save(data.root / "9_mask.png")
+    assert found(with_third) == [absent]
+    Image.fromarray(mask).save(data.root / "0_mask.png")
+    assert found(with_third) == []
+    splits = {s: pairs(data, s) for s in ("train", "val", "test")}
+    (lost,) = inspect(with_third, splits, sizes=[(SIDE // 4, SIDE // 4), (SIDE, SIDE)]).findings
+    assert (lost.kind, lost.serious) == ("absent", True)
+    assert "'dot' is in the train masks, but none of its pixels is left at 10x10;" in lost.words
+
+
+def test_no_mask_can_be_read(data: DataConfig) -> None:
+    for number in range(6):
+        (data.root / f"{number}_mask.png").write_bytes(b"no mask")
+    assert {each.kind for each in found(data)} == {"unreadable"}
 
 
 def test_one_of_each(data: DataConfig) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from mobileseg.files import shipped
+from mobileseg.workflow.data import _off
 from tests.workflow.conftest import Call
 
 SAMPLE = shipped("assets", "data", "portrait_sample")
@@ -31,6 +33,42 @@ def test_a_leak_is_an_error_and_slim_warns_of_it(call: Call, tmp_path: Path) -> 
     assert said.code == 1
     assert "leak" in said.out
     assert "3 things to mend" in said.err
+
+
+def test_a_class_that_is_nowhere_is_an_error(call: Call) -> None:
+    said = call("data", "check", "portrait", "--set", 'data.classes=["a", "b", "c"]')
+    assert said.code == 1
+    assert "absent" in said.out
+    assert "'c' is in none of the 86 train masks; take the class out" in said.out
+    assert "1 thing to mend" in said.err
+
+
+def test_a_class_is_sought_at_the_sizes_that_are_trained(call: Call, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(SAMPLE, root)
+    first = root / (root / "train.txt").read_text().split()[1]
+    with Image.open(first) as opened:
+        mask = np.array(opened)
+    mask[1, 0] = 2
+    Image.fromarray(mask).save(first)
+    words = ("--data", root, "--json", "--set", 'data.classes=["a", "b", "c"]')
+    # Its first step is only counted, at 160x160, where of 192 rows the second is left; the others
+    # are trained at 112x112.
+    said = call("data", "check", "portrait_ladder", *words)
+    assert said.code == 1
+    (lost,) = said.json()["findings"]
+    assert "none of its pixels is left at 112x112;" in lost["words"]
+
+
+def test_each_change_where_none_is_on(call: Call, tmp_path: Path) -> None:
+    off = asdict(_off())
+    words = [word for key, value in off.items() for word in ("--set", f"augment.{key}={value}")]
+    words = [word.replace("(", "[").replace(")", "]") for word in words]
+    sheet = tmp_path / "sheet.png"
+    said = call("data", "preview", "portrait", "--each", "--out", sheet, "--rows", "1", *words)
+    assert said.code == 1
+    assert "augment: no change is on; switch one on" in said.err
+    assert not sheet.exists()
 
 
 def test_the_sheet_shows_every_augmentation_that_is_on(call: Call, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from mobileseg.nets.zoo import zoo_net
+from mobileseg.workflow.memory import _sides
 from tests.workflow.conftest import Call, Place
 
 
@@ -14,7 +18,8 @@ def test_parts_and_blocks_add_up_and_steps_are_measured(trained: Place, call: Ca
     ways = {way["way"]: way for way in found["ways"]}
     assert list(ways)[:4] == ["plain", "lean", "recompute", "lean, recompute"]
     for word, way in ways.items():
-        assert sum(each[word] for each in found["parts"]) == way["kept_bytes"]
+        for key in ("sides", "parts"):
+            assert sum(each[word] for each in found[key]) == way["kept_bytes"]
         assert sum(each[word] for each in found["blocks"]) == way["kept_bytes"]
         assert way["kept_bytes"] < way["peak_bytes"]
     plain = ways["plain"]["kept_bytes"]
@@ -29,6 +34,40 @@ def test_parts_and_blocks_add_up_and_steps_are_measured(trained: Place, call: Ca
     assert measured.keys() == ways.keys()
     assert all(way["seconds"] > 0 for way in measured.values())
     assert measured["plain"]["counted_bytes"] == ways["plain"]["peak_bytes"]
+
+
+ENDS = {
+    "mobilenet_deconv": ("conv6", "deconv1"),
+    "lraspp_mobilenet_v3_small": ("conv_last", "head"),
+    "deeplabv3plus_xception65": ("aspp", "decoder_low"),
+    "fast_scnn": ("context", "fuse_wide"),
+    "hrnet_w18_small": ("stage4_1_to4", "head_wide2"),
+    "unet": ("down5_conv2", "up1_wide"),
+    "segnet": ("down5_pool", "up5_unpool"),
+    "icnet": ("low", "fuse1_wide"),
+    "portrait": ("context_gated", "up1_point"),
+    "portrait_squeeze": ("deep", "unsure"),
+    # It has no decoder but what makes its output wide.
+    "pspnet": ("classifier", "upsample"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_where_the_encoder_ends(name: str) -> None:
+    sides = _sides(zoo_net(name, (192, 256), 3, "test"))
+    encoder = [block for block, side in sides.items() if side == "encoder"]
+    decoder = [block for block, side in sides.items() if side == "decoder"]
+    assert (encoder[-1], decoder[0]) == ENDS[name]
+    assert all("aux" in block for block in sides.keys() - {*encoder, *decoder})
+
+
+def test_shares_of_encoder_and_decoder(call: Call) -> None:
+    words = ("--train", "--batch", 1, "--image", "192,256")
+    said = call("profile", "fast_scnn", *words, "--json").json()
+    assert {row["side"] for row in said["sides"]} == {"encoder", "decoder", "auxiliary heads"}
+    shown = call("profile", "fast_scnn", *words).out
+    rows = [line.split("│")[1].rstrip() for line in shown.splitlines() if line.startswith("│")]
+    assert rows[rows.index(" encoder") + 1] == "   down"
 
 
 def test_the_recipes_own_way_is_shown(trained: Place, call: Call) -> None:

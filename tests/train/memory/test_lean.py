@@ -10,13 +10,27 @@ from mobileseg.nets.blocks import Conv, Depthwise
 from mobileseg.nets.module import build
 from mobileseg.nets.spec import NetSpec
 from mobileseg.nets.zoo import ZOO, zoo_net
+from mobileseg.slim.actions import Actions
+from mobileseg.slim.steps import apply
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.memory.saved import saved_bytes
 from mobileseg.train.memory.way import Trial, Way
 from tests.slim.test_inherit import NETS
 
 QUICK = ("mobilenet_deconv", "lraspp_mobilenet_v3_small", "portrait_lite", "portrait_squeeze")
+# At a quarter of their width: the least sizes that their strides and bins take.
+QUARTER = {
+    "deeplabv3plus_xception65": (64, 96),
+    "fast_scnn": (192, 192),
+    "hrnet_w18_small": (64, 96),
+    "icnet": (192, 192),
+    "segnet_basic": (64, 96),
+}
 SIZE = (192, 256)
+
+
+def quarter(name: str) -> NetSpec:
+    return apply(zoo_net(name, QUARTER[name], 3, "test"), Actions(width={"*": 0.25}), "test")
 
 
 def images(*size: int) -> Tensor:
@@ -37,9 +51,15 @@ def trained_once(module: nn.Module, x: Tensor, lean: bool) -> tuple[Tensor, dict
     return out.detach(), left | dict(module.named_buffers())
 
 
-@pytest.mark.parametrize("name", ["v2.1.4", "v2.1.6", "crossed", *QUICK])
-def test_a_lean_step_is_the_plain_step(name: str) -> None:
-    spec = NETS[name] if name in NETS else zoo_net(name, (96, 128), 3, "test")
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(pytest.param(NETS[name], id=name) for name in ("v2.1.4", "v2.1.6", "crossed")),
+        *(pytest.param(zoo_net(name, (96, 128), 3, "test"), id=name) for name in QUICK),
+        *(pytest.param(quarter(name), id=f"{name}/4") for name in QUARTER),
+    ],
+)
+def test_a_lean_step_is_the_plain_step(spec: NetSpec) -> None:
     x = images(*spec.image_size)
     plain, lean = build(spec, 1), build(spec, 1)
     expected, left = trained_once(plain, x, lean=False)

@@ -16,7 +16,7 @@ from mobileseg.train.heads import Heads
 from mobileseg.train.memory.lean import lean_forward, make_lean
 from mobileseg.train.memory.recompute import Unit, recomputed, units
 from mobileseg.train.memory.saved import saved_bytes
-from tests.train.memory.test_lean import images
+from tests.train.memory.test_lean import QUARTER, images, quarter
 
 NAMES = ("mobilenet_v2_deconv", "lraspp_mobilenet_v3_small", "portrait_lite", "segnet_basic")
 
@@ -51,6 +51,19 @@ def test_gradients_and_statistics_are_the_plain_ones(name: str, globs: list[str]
     for key, value in left.items():
         torch.testing.assert_close(again[key], value, rtol=0, atol=0, msg=key)
     assert net.forward.__func__ is Net.forward  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", QUARTER)
+def test_large_networks_learn_the_same(name: str) -> None:
+    spec = quarter(name)
+    x = images(*spec.image_size)
+    expected, left = step(build(spec, 1), x)
+    net = build(spec, 1)
+    found, again = step(net, x, units(net, ["*"]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert again.keys() == left.keys()
+    for key, value in left.items():
+        torch.testing.assert_close(again[key], value, rtol=0, atol=0, msg=key)
 
 
 def test_dropout_drops_the_same_again() -> None:
