@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -28,6 +30,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_pair",
+    "read_pairs",
     "resize_image",
     "resize_mask",
     "split_note",
@@ -111,6 +114,39 @@ def read_pair(pair: Pair, config: DataConfig) -> tuple[U8, U8]:
     return image, mask
 
 
+def read_pairs(
+    chosen: Sequence[Pair],
+    config: DataConfig,
+    put: Callable[[int, U8, U8], None],
+    progress: Progress | None = None,
+) -> None:
+    """Read all pairs, several at a time, and `put` the number, image and mask of each.
+
+    Raises MobilesegError that names all bad files.
+    """
+    problems: list[str] = []
+
+    def read(number: int) -> str:
+        try:
+            put(number, *read_pair(chosen[number], config))
+        except MobilesegError as error:
+            return str(error)
+        return ""
+
+    # Decoders let go of Python's lock. Filters of warnings are the process's, and threads put them
+    # back across each other: at the end they are what they were.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, problem in enumerate(pool.map(read, range(len(chosen))), 1):
+            problems += [problem] if problem else []
+            if len(problems) == _MOST_BAD:
+                pool.shutdown(cancel_futures=True)
+                break
+            if progress:
+                progress(done, len(chosen))
+    if problems:
+        raise several("data", problems, len(chosen))
+
+
 def _empty(chosen: tuple[Pair, ...], size: tuple[int, int]) -> tuple[U8, U8]:
     return np.empty((len(chosen), *size, 3), np.uint8), np.empty((len(chosen), *size), np.uint8)
 
@@ -123,20 +159,11 @@ def _decode(
     progress: Progress | None,
 ) -> None:
     size = (masks.shape[1], masks.shape[2])
-    problems: list[str] = []
-    for i, pair in enumerate(chosen):
-        try:
-            image, mask = read_pair(pair, config)
-        except MobilesegError as error:
-            problems.append(str(error))
-            if len(problems) == _MOST_BAD:
-                break
-            continue
-        images[i], masks[i] = resize_image(image, size), resize_mask(mask, size)
-        if progress:
-            progress(i + 1, len(chosen))
-    if problems:
-        raise several("data", problems, len(chosen))
+
+    def put(number: int, image: U8, mask: U8) -> None:
+        images[number], masks[number] = resize_image(image, size), resize_mask(mask, size)
+
+    read_pairs(chosen, config, put, progress)
 
 
 def _mapped(

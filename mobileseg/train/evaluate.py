@@ -15,9 +15,8 @@ from torch import nn
 from mobileseg.errors import MobilesegError
 from mobileseg.train.augment import normalise
 from mobileseg.train.config import DataConfig
-from mobileseg.train.data import Pair, Progress, read_pair, resize_image, resize_mask
+from mobileseg.train.data import Pair, Progress, read_pairs, resize_image, resize_mask
 from mobileseg.train.metrics import Scores
-from mobileseg.train.pairs import several
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 
@@ -47,21 +46,13 @@ def load_eval(
 ) -> EvalSet:
     """Return pairs decoded, images resized to `size` (height, width), masks left as they are."""
     images = np.empty((len(pairs), *size, 3), np.uint8)
-    masks: list[U8] = []
-    problems: list[str] = []
-    for i, pair in enumerate(pairs):
-        try:
-            image, mask = read_pair(pair, config)
-        except MobilesegError as error:
-            problems.append(str(error))
-            continue
-        images[i] = resize_image(image, size)
-        masks.append(mask)
-        if progress:
-            progress(i + 1, len(pairs))
-    if problems:
-        raise several("data", problems, len(pairs))
-    return EvalSet(tuple(pairs), images, tuple(masks), config.classes)
+    masks: dict[int, U8] = {}
+
+    def put(number: int, image: U8, mask: U8) -> None:
+        images[number], masks[number] = resize_image(image, size), mask
+
+    read_pairs(pairs, config, put, progress)
+    return EvalSet(tuple(pairs), images, tuple(masks[i] for i in range(len(pairs))), config.classes)
 
 
 def evaluate(
