@@ -34,9 +34,9 @@ def _check_blocks(recipe: Recipe, rung: Rung) -> None:
     net, step = build(rung.spec, device="meta"), rung.step
     units(net, recipe.train.recompute)
     if step.sparse is not None:
-        convolutions(net, step.sparse.keep, grouped=False)
+        convolutions(net, step.sparse.keep)
     if step.cluster is not None:
-        convolutions(net, step.cluster.keep, grouped=True)
+        convolutions(net, step.cluster.keep)
     if step.distill is not None:
         names = [block.name for block in rung.spec.blocks]
         matching("distill.features", "block", step.distill.features, names)

@@ -79,7 +79,9 @@ def as_sparse(net: Net, graph: Graph) -> None:
 
 
 def as_clustered(net: Net, graph: Graph) -> None:  # noqa: ARG001
-    filters = [each for weight in weights(graph) for each in weight if each.size > 2 * CLUSTERS]
+    # Depthwise filters, which have one input, stay as they are.
+    many = [each for weight in weights(graph) for each in weight if each.shape[0] > 1]
+    filters = [each for each in many if each.size > 2 * CLUSTERS]
     # Room for layers that cannot hold their norm, and are left as they are.
     assert np.mean([len(np.unique(each)) <= CLUSTERS for each in filters]) >= 0.95
 

@@ -114,4 +114,5 @@ def test_repairs_keep_zeros_and_equals(sparse: Sparse | None, clustered: bool) -
         if clustered:
             assert int8.quant is not None and int8.quant.axis is not None
             filters = np.moveaxis(steps, int8.quant.axis, 0)
-            assert max(len(np.unique(each)) for each in filters) <= 6
+            # Depthwise layers, whose filters have one input, were not clustered.
+            assert filters.shape[1] == 1 or max(len(np.unique(each)) for each in filters) <= 6

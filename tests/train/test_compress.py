@@ -157,7 +157,9 @@ def test_equal_weights_stay_equal_and_learn(init: str) -> None:
     for done in range(1, 6):
         step(module, optimizer, done)
         clusters.after_step(done)
-    assert "conv2_1.dw" in clusters.weights
+    assert "conv2_1.pw" in clusters.weights
+    # Clustered, the filters of a depthwise layer would lose what tells them apart.
+    assert "conv2_1.dw" not in clusters.weights
     for name, weight in clusters.weights.items():
         assert len(weight.unique()) <= 8
         assert not torch.equal(weight, first[name])

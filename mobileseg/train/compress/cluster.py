@@ -29,7 +29,7 @@ class Clusters:
         Raises MobilesegError where no layer may be clustered.
         """
         left = fold_norms(module)
-        found = convolutions(module, config.keep, grouped=True)
+        found = convolutions(module, config.keep)
         self.weights = {name: x.weight for name, x in found.items() if name not in left}
         if not self.weights:
             raise MobilesegError("cluster: no layer is left; shorten `keep`")

@@ -65,7 +65,8 @@ class Cluster(Table):
     Batch norm is folded into the weights first and frozen: folding later would spread the values
     again. init: where k-means begins: evenly from the smallest to the largest weight ("linear"),
     evenly by rank ("density"), or at weights drawn far from each other ("kmeans++"). Weights that
-    are zero stay so. keep: globs over blocks that stay as they are.
+    are zero stay so. keep: globs over blocks that stay as they are, beside depthwise layers, whose
+    few weights are worth too much.
     Source: Han et al., Deep Compression, 2016, section 3; Arthur and Vassilvitskii, k-means++,
     2007.
     """

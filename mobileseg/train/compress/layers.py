@@ -18,17 +18,18 @@ _MOST_VALUES = 256
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
-def convolutions(module: nn.Module, keep: Sequence[str], grouped: bool) -> dict[str, Convolution]:
+def convolutions(module: nn.Module, keep: Sequence[str]) -> dict[str, Convolution]:
     """Return the convolutions by name, but for those of blocks that a glob of `keep` matches.
 
-    grouped: depthwise layers and their like among them.
+    Depthwise layers and their like are not among them: their few weights differ widely from filter
+    to filter, and are worth too much.
 
     Raises MobilesegError for a glob that matches no block.
     """
     found = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and (grouped or layer.groups == 1)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups == 1
     }
     blocks = list(dict.fromkeys(name.split(".")[0] for name in found))
     kept = matching("keep", "block with such weights", keep, blocks)
@@ -37,14 +38,14 @@ def convolutions(module: nn.Module, keep: Sequence[str], grouped: bool) -> dict[
 
 def few_values(module: nn.Module) -> bool:
     """Whether a module's weights are sparse or clustered; zeros that a rewrite needs are not."""
-    weights = [layer.weight.detach() for layer in convolutions(module, (), grouped=False).values()]
+    weights = [layer.weight.detach() for layer in convolutions(module, ()).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return zeros > _LEAST * sum(map(torch.numel, weights)) or clustered(weights)
 
 
 def zero_share(module: nn.Module) -> float:
-    """Return the share of a module's weights, those of depthwise layers too, that are zero."""
-    weights = [layer.weight for layer in convolutions(module, (), grouped=True).values()]
+    """Return the share of a module's weights, but for depthwise layers, that are zero."""
+    weights = [layer.weight for layer in convolutions(module, ()).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return zeros / max(1, sum(map(torch.numel, weights)))
 

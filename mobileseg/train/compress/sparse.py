@@ -22,7 +22,7 @@ class Masks:
     def __init__(self, module: nn.Module, config: Sparse, steps: int) -> None:
         """steps: of the whole training. Raises MobilesegError where no weight may go."""
         self.config, self.steps = config, steps
-        found = convolutions(module, config.keep, grouped=False)
+        found = convolutions(module, config.keep)
         many = {name: layer for name, layer in found.items() if _many(layer)}
         layers = {name: layer for name, layer in many.items() if _fits(layer, config)}
         # Those that the pattern does not fit, and how many inputs they have.
