@@ -254,10 +254,10 @@ def test_unreadable_encoders_are_refused(encoder: Encoder, tmp_path: Path) -> No
     whole = path.read_bytes()
     for data in (b"", b"text", whole[:-7], whole[:50]):
         path.write_bytes(data)
-        with pytest.raises(MobilesegError, match="damaged or not an encoder"):
+        with pytest.raises(MobilesegError, match="damaged or not weights"):
             load_encoder(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(MobilesegError, match="damaged or not an encoder"):
+    with pytest.raises(MobilesegError, match="damaged or not weights"):
         load_encoder(path)
     save_file({"a": torch.zeros(1)}, path, metadata={"mobileseg": "[]"})
     with pytest.raises(MobilesegError, match="no network"):
