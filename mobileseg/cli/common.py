@@ -24,6 +24,7 @@ NetArg = Annotated[
         help="NAME/STEP, NAME (its last step), a folder, or anybody's .onnx or .tflite file.",
     ),
 ]
+Compute = Annotated[str, typer.Option(help="torch device to train on.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Data = Annotated[

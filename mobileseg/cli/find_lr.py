@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mobileseg.cli.common import RUNS, Data, Json, RecipeArg, Runs, Set, say, show
+from mobileseg.cli.common import RUNS, Compute, Data, Json, RecipeArg, Runs, Set, say, show
 
 app = typer.Typer()
 
@@ -21,7 +21,7 @@ def find_lr(
     high: Annotated[float, typer.Option("--to", min=1e-12, help="Highest rate.")] = 1.0,
     steps: Annotated[int, typer.Option(min=10, max=100_000, help="Batches.")] = 150,
     plot: Annotated[Path | None, typer.Option(help="Draw the losses to this .png file.")] = None,
-    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    compute: Compute = "cpu",
     data: Data = None,
     overrides: Set = None,
     runs: Runs = RUNS,

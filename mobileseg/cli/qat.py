@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mobileseg.cli.common import RUNS, Data, Json, RunArg, Runs, Set, say, show
+from mobileseg.cli.common import RUNS, Compute, Data, Json, RunArg, Runs, Set, say, show
 
 app = typer.Typer()
 
@@ -27,7 +27,7 @@ def qat(
             help="Go on where a training broke off; or make anew what other settings made.",
         ),
     ] = True,
-    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    compute: Compute = "cpu",
     data: Data = None,
     runs: Runs = RUNS,
     as_json: Json = False,

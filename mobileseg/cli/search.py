@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mobileseg.cli.common import RUNS, Data, Json, RecipeArg, Runs, Set, say, show
+from mobileseg.cli.common import RUNS, Compute, Data, Json, RecipeArg, Runs, Set, say, show
 
 app = typer.Typer()
 
@@ -28,7 +28,7 @@ def search(
         str | None,
         typer.Option(help="Database for several machines, as postgresql://user@host/name."),
     ] = None,
-    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    compute: Compute = "cpu",
     data: Data = None,
     overrides: Set = None,
     runs: Runs = RUNS,

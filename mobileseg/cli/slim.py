@@ -8,6 +8,7 @@ import typer
 
 from mobileseg.cli.common import (
     RUNS,
+    Compute,
     Data,
     Devices,
     Json,
@@ -41,7 +42,7 @@ def slim(
             help="Go on where a run broke off; or make anew what another recipe or data made.",
         ),
     ] = True,
-    compute: Annotated[str, typer.Option(help="torch device to train on.")] = "cpu",
+    compute: Compute = "cpu",
     devices: Devices = 1,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write its events into each step's folder, too.")

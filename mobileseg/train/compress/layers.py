@@ -39,8 +39,7 @@ def convolutions(module: nn.Module, keep: Sequence[str]) -> dict[str, Convolutio
 def few_values(module: nn.Module) -> bool:
     """Whether a module's weights are sparse or clustered; zeros that a rewrite needs are not."""
     weights = [layer.weight.detach() for layer in convolutions(module, ()).values()]
-    zeros = sum(int((weight == 0).sum()) for weight in weights)
-    return zeros > _LEAST * sum(map(torch.numel, weights)) or clustered(weights)
+    return zero_share(module) > _LEAST or clustered(weights)
 
 
 def zero_share(module: nn.Module) -> float:
