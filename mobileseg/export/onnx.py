@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -146,7 +146,7 @@ class _Model:
             return
         last = out.name in self.graph.outputs
         stored = out.name if last else f"{out.name}_q"
-        self.quantize(made, out, stored)
+        self.quantize(made, _halves_up(out) if _averages(node) else out, stored)
         if not last:
             self.dequantize(out, stored)
 
@@ -191,6 +191,21 @@ class _Model:
         """The names of the node's inputs as reals."""
         outer = self.graph.inputs[0] if self.graph[self.graph.inputs[0]].quant else None
         return [f"{name}_real" if name == outer else name for name in node.inputs]
+
+
+def _averages(node: Node) -> bool:
+    return isinstance(node.op, ops.Resize) and node.op.mode != "nearest"
+
+
+def _halves_up(tensor: Tensor) -> Tensor:
+    """Return the tensor with a scale one float32 smaller: no value but a half moves to another step.
+
+    LiteRT's resize rounds halves up and QuantizeLinear to even; those that are not negative, behind
+    every relu, go up so.
+    """
+    assert tensor.quant is not None
+    scale = np.nextafter(tensor.quant.scale.astype(np.float32), np.float32(0))
+    return replace(tensor, name=f"{tensor.name}_up", quant=replace(tensor.quant, scale=scale))
 
 
 def _info(tensor: Tensor) -> Any:

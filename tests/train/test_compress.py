@@ -37,7 +37,14 @@ def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None
     optimizer.step()
 
 
-@pytest.mark.parametrize("config", [Sparse(share=0.8, every=1), Sparse(pattern="2:4", every=2)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        Sparse(share=0.8, every=1),
+        Sparse(share=0.8, every=1, layers="alike"),
+        Sparse(pattern="2:4", every=2),
+    ],
+)
 def test_masks_grow_as_a_cubic_and_stay(config: Sparse) -> None:
     module, steps = net(), 12
     masks = Masks(module, config, steps)
@@ -48,17 +55,35 @@ def test_masks_grow_as_a_cubic_and_stay(config: Sparse) -> None:
     for done in range(1, steps + 1):
         step(module, optimizer, done)
         masks.after_step(done)
-        shares.append(np.mean([zeros(weight) for weight in masks.weights.values()]))
+        shares.append(zeros(torch.cat([weight.flatten() for weight in masks.weights.values()])))
         for name, weight in masks.weights.items():
             now = weight == 0
             assert bool((gone.get(name, now) <= now).all()), "a zero came back"
             gone[name] = now
     assert shares == sorted(shares)
     assert shares[3] > 0.6 * config.final
+    assert shares[-1] == pytest.approx(config.final, abs=1e-3)
     for name, weight in masks.weights.items():
-        assert zeros(weight) == pytest.approx(config.final, abs=1 / weight.numel())
+        if config.layers == "alike" or config.of:
+            assert zeros(weight) == pytest.approx(config.final, abs=1 / weight.numel())
         assert not torch.equal(weight, before[name])
         assert bool((weight.grad[weight == 0] == 0).all())  # type: ignore[index]
+
+
+def test_small_layers_keep_more_than_large_ones() -> None:
+    module = net()
+    masks = Masks(module, Sparse(share=0.9, every=1, end=0.5), 2)
+    before = {name: weight.detach().clone() for name, weight in masks.weights.items()}
+    masks.after_step(1)
+    # Lee et al., equation 5, as it is written: every weight beside those of its layer.
+    worth = {}
+    for name, weight in before.items():
+        square = weight.flatten().double().square()
+        worth[name] = torch.stack([value / square[square >= value].sum() for value in square])
+    bar = torch.cat(list(worth.values())).sort().values[round(0.9 * sum(map(len, worth.values())))]
+    for name, weight in masks.weights.items():
+        assert torch.equal((weight != 0).flatten(), worth[name] >= bar)
+    assert zeros(masks.weights["conv1.conv"]) < 0.8 < 0.9 < zeros(masks.weights["deconv1.deconv"])
 
 
 def test_n_of_m_leaves_the_largest_neighbours() -> None:

@@ -15,18 +15,22 @@ _PATTERN = re.compile(r"([1-9]\d?):([1-9]\d?)")
 
 @dataclass(frozen=True, kw_only=True)
 class Sparse(Table):
-    """The smallest weights of every layer become zero while it trains, and stay so.
+    """The smallest weights become zero while it trains, and stay so.
 
-    share: of a layer's weights that are zero in the end; it rises from 0 as a cubic, steeply at
-    first, between the shares `begin` and `end` of the training. pattern: "2:4" leaves the two
-    largest of every four neighbouring inputs of a filter at each place of its kernel, and `share`
-    follows from it; "free" knows no neighbours. A layer whose inputs do not come in fours stays
-    whole then, and is named. keep: globs over blocks that stay whole, beside depthwise layers,
-    whose few weights are worth too much, and the classifier.
-    Source: Zhu and Gupta, To prune, or not to prune, 2017, equation 1.
+    share: of the weights that are zero in the end; it rises from 0 as a cubic, steeply at first,
+    between the shares `begin` and `end` of the training. layers: "adaptive" takes the weights
+    whose square is the least of what their layer still has, so that small layers keep more than
+    large ones; "alike" takes `share` of every layer. pattern: "2:4" leaves the two largest of every
+    four neighbouring inputs of a filter at each place of its kernel, and `share` follows from it;
+    "free" knows no neighbours. A layer whose inputs do not come in fours stays whole then, and is
+    named. keep: globs over blocks that stay whole, beside depthwise layers, whose few weights are
+    worth too much, and the classifier.
+    Source: Zhu and Gupta, To prune, or not to prune, 2017, equation 1; Lee et al., Layer-adaptive
+    Sparsity for the Magnitude-based Pruning, 2021, equation 5.
     """
 
     share: Annotated[float, Gt(0), Lt(1)] | None = None
+    layers: Literal["adaptive", "alike"] = "adaptive"
     pattern: str = "free"
     begin: Annotated[float, Ge(0), Lt(1)] = 0.0
     end: Annotated[float, Gt(0), Le(1)] = 0.7

@@ -56,9 +56,7 @@ class Masks:
         self.settle()
         due = done % self.config.every == 0 or done == self._last
         if due and done >= self.config.begin * self.steps:
-            share = self.share(done)
-            for name, weight in self.weights.items():
-                self._masks[name] = _mask(weight.detach(), self._into[name], share, self.config.of)
+            self._masks = self._grown(self.share(done))
             self.settle()
 
     @torch.no_grad()
@@ -72,6 +70,18 @@ class Masks:
         begin, end = self.config.begin * self.steps, self.config.end * self.steps
         way = min(1.0, max(0.0, (done - begin) / (end - begin)))
         return self.config.final * (1 - (1 - way) ** 3)
+
+    def _grown(self, share: float) -> dict[str, Tensor]:
+        """Return per layer where a weight stays, if `share` of them do not."""
+        of = self.config.of
+        sizes = {name: weight.detach().abs() for name, weight in self.weights.items()}
+        if of is not None:
+            sizes = {n: _in_groups(size, self._into[n], of) for n, size in sizes.items()}
+        elif self.config.layers == "adaptive":
+            scores = torch.cat([_worth(size.flatten()) for size in sizes.values()])
+            stays = _largest(scores, share).split([size.numel() for size in sizes.values()])
+            return {n: mask.view_as(sizes[n]) for n, mask in zip(sizes, stays, strict=True)}
+        return {n: _largest(size.flatten(), share).view_as(size) for n, size in sizes.items()}
 
     @property
     def _last(self) -> int:
@@ -96,22 +106,28 @@ def _fits(layer: Convolution, config: Sparse) -> bool:
     return config.of is None or layer.in_channels % config.of[1] == 0
 
 
-def _mask(weight: Tensor, into: int, share: float, of: tuple[int, int] | None) -> Tensor:
-    """Return true where a weight stays: `share` of them do not, the smallest of those that may go.
+def _in_groups(size: Tensor, into: int, of: tuple[int, int]) -> Tensor:
+    """Return sizes with those that must stay infinite: the largest of every group of neighbours.
 
-    into: the axis of the input channels, in which `of` finds its neighbours.
+    into: the axis of the input channels, in which they are neighbours.
     """
-    size = weight.abs()
-    if of is not None:
-        last = size.movedim(into, -1)
-        groups = last.reshape(*last.shape[:-1], -1, of[1])
-        order = groups.argsort(dim=-1, descending=True).argsort(dim=-1)
-        stays = (order < of[0]).flatten(-2).movedim(-1, into)
-        size = torch.where(stays, torch.inf, size)
-    gone = min(round(share * size.numel()), int(size.isfinite().sum()))
-    if gone == 0:
-        return torch.ones_like(size, dtype=torch.bool)
-    smallest = size.flatten().topk(gone, largest=False).indices
-    mask = torch.ones(size.numel(), dtype=torch.bool, device=size.device)
-    mask[smallest] = False
-    return mask.view_as(size)
+    last = size.movedim(into, -1)
+    groups = last.reshape(*last.shape[:-1], -1, of[1])
+    order = groups.argsort(dim=-1, descending=True).argsort(dim=-1)
+    stays = (order < of[0]).flatten(-2).movedim(-1, into)
+    return torch.where(stays, torch.inf, size)
+
+
+def _worth(size: Tensor) -> Tensor:
+    """Return per weight of a layer [N] its square as a share of those that are no smaller."""
+    ordered, places = size.double().square().sort()
+    left = ordered.flip(0).cumsum(0).flip(0)
+    return torch.empty_like(ordered).scatter_(0, places, ordered / left.clamp(min=1e-300))
+
+
+def _largest(worth: Tensor, share: float) -> Tensor:
+    """Return true where a number [N] stays: `share` do not, the smallest of the finite ones."""
+    gone = min(round(share * worth.numel()), int(worth.isfinite().sum()))
+    stays = torch.ones_like(worth, dtype=torch.bool)
+    stays[worth.topk(gone, largest=False).indices] = False
+    return stays
