@@ -198,7 +198,7 @@ def _averages(node: Node) -> bool:
 
 
 def _halves_up(tensor: Tensor) -> Tensor:
-    """Return the tensor with a scale one float32 smaller: no value but a half moves to another step.
+    """Return the tensor with a scale one float32 smaller: no value but a half changes its step.
 
     LiteRT's resize rounds halves up and QuantizeLinear to even; those that are not negative, behind
     every relu, go up so.

@@ -79,7 +79,7 @@ class Masks:
             sizes = {n: _in_groups(size, self._into[n], of) for n, size in sizes.items()}
         elif self.config.layers == "adaptive":
             scores = torch.cat([_worth(size.flatten()) for size in sizes.values()])
-            stays = _largest(scores, share).split([size.numel() for size in sizes.values()])
+            stays = torch.split(_largest(scores, share), [size.numel() for size in sizes.values()])
             return {n: mask.view_as(sizes[n]) for n, mask in zip(sizes, stays, strict=True)}
         return {n: _largest(size.flatten(), share).view_as(size) for n, size in sizes.items()}
 
