@@ -164,6 +164,10 @@ def test_greedy_saves_more_worth_than_uniform() -> None:
         budget = share * spec.macs
         greedy = chooser.greedy(scores, cost, cost, budget, lambda _: None)
         assert worth(greedy) > worth(chooser.uniform(cost, budget))
+        # Nothing that went would still fit.
+        for group in chooser.free:
+            if (count := greedy[group.name]) < len(group):
+                assert cost({**greedy, group.name: count + 1}) > budget
 
 
 def test_shares_are_taken_as_they_stand() -> None:

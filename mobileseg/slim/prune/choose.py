@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobileseg.errors import MobilesegError, unknown
 from mobileseg.slim.prune.groups import Counts, Group, Scores
@@ -119,13 +120,40 @@ class Chooser:
             lost = float(worth[group.name][gone[0] : gone[1]].sum())
             value[group.name] = lost / saved if saved > 0 else np.inf
             fresh.add(group.name)
+        return self._filled(counts, worth, cost, budget)
+
+    def _filled(
+        self, counts: Counts, worth: Mapping[str, NDArray[np.float64]], cost: Cost, budget: float
+    ) -> Counts:
+        """Return the counts with what the last step took too much given back: what matters most.
+
+        A wide layer's step may be a tenth of the network, of which the budget wanted a hundredth.
+        """
+
+        def gained(group: Group) -> float:
+            size, more = len(group), self._more(group, counts)[group.name]
+            return float(worth[group.name][size - more : size - counts[group.name]].sum())
+
+        might = [group for group in self.free if counts[group.name] < len(group)]
+        while might:
+            group = max(might, key=gained)
+            more = self._more(group, counts)
+            if cost(more) <= budget:
+                counts = more
+            if counts is not more or more[group.name] == len(group):
+                might.remove(group)
         return counts
 
+    def _step(self, group: Group) -> int:
+        return max(1, round(len(group) / _STEPS / self.multiple_of)) * self.multiple_of
+
     def _less(self, group: Group, counts: Counts) -> dict[str, int]:
-        step = max(1, round(len(group) / _STEPS / self.multiple_of)) * self.multiple_of
         now = counts[group.name]
-        aligned = now - (now % self.multiple_of or step)
+        aligned = now - (now % self.multiple_of or self._step(group))
         return {**counts, group.name: max(self.least[group.name], aligned)}
+
+    def _more(self, group: Group, counts: Counts) -> dict[str, int]:
+        return {**counts, group.name: min(len(group), counts[group.name] + self._step(group))}
 
 
 def _fixed(
