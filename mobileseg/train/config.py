@@ -175,9 +175,10 @@ class Distill(Table):
     teacher: a step above, a run, or an exported .tflite or .onnx file beside the recipe. pixel:
     weight of the divergence from its probabilities at every pixel; channel: of that from where in
     the picture it sees each class; both at `temperature`. features: per block of this network the
-    teacher's block whose map of attention it is to have; features_weight: of their sum.
-    unlabelled: pictures, as folders or lists of files below data.root, that get the teacher's own
-    mask where it is `sure`.
+    teacher's block whose map of attention it is to have; features_weight: of their sum. mimic: per
+    block the teacher's block whose features a linear map of its own is to give; mimic_weight: of
+    the sum of the shares of their variance that none gives yet. unlabelled: pictures, as folders or
+    lists of files below data.root, that get the teacher's own mask where it is `sure`.
     """
 
     teacher: str
@@ -186,12 +187,24 @@ class Distill(Table):
     temperature: Annotated[float, Gt(0), Le(100)] = 1.0
     features: dict[str, str] = field(default_factory=dict)
     features_weight: Annotated[float, Gt(0)] = 100.0  # maps of unit length: their distance is small
+    mimic: dict[str, str] = field(default_factory=dict)
+    mimic_weight: Annotated[float, Gt(0)] = 1.0
     unlabelled: Source | None = None
     sure: Share = 0.8
 
     def __post_init__(self) -> None:
-        if not (self.pixel or self.channel or self.features or self.unlabelled):
-            raise ValueError("teaches nothing; name pixel, channel, features or unlabelled")
+        if not (self.teaches or self.unlabelled):
+            raise ValueError("teaches nothing; name pixel, channel, features, mimic or unlabelled")
+
+    @property
+    def watches(self) -> bool:
+        """Whether layers of both networks are looked at."""
+        return bool(self.features or self.mimic)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether something is added to the loss."""
+        return bool(self.pixel or self.channel or self.watches)
 
     @property
     def of_file(self) -> bool:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mobileseg.errors import unknown
 from mobileseg.train.config import Distill
 
+# Of the mean variance of a channel: what keeps the map from fitting a batch of few places.
+_RIDGE = 1e-2
 Ask: TypeAlias = Callable[[Tensor], Tensor]
 """A batch's inputs [N, 3, H, W] to the teacher's logits, of any height and width."""
 
@@ -47,25 +49,47 @@ def attention_distance(found: Tensor, wanted: Tensor) -> Tensor:
     their squares over the channels, of unit length, at the smaller of both sizes. Source:
     Zagoruyko and Komodakis, Paying More Attention to Attention, 2017, equation 2.
     """
-    height, width = (min(a, b) for a, b in zip(found.shape[2:], wanted.shape[2:], strict=True))
+    energies = _alike(*(x.float().square().mean(1, keepdim=True) for x in (found, wanted)))
+    mine, theirs = (F.normalize(energy.flatten(1), dim=1) for energy in energies)
+    return (mine - theirs).square().sum(1).mean()
 
-    def attention(features: Tensor) -> Tensor:
-        energy = features.float().square().mean(1, keepdim=True)
-        return F.normalize(F.adaptive_avg_pool2d(energy, (height, width)).flatten(1), dim=1)
 
-    return (attention(found) - attention(wanted)).square().sum(1).mean()
+def mimic_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the share of the wanted features' variance that no linear map of those found gives.
+
+    found, wanted: features [N, C, h, w] of any numbers of channels and sizes, compared at the
+    smaller of both sizes. The map is the batch's best, by least squares: it needs no training of
+    its own, and no place in a checkpoint. Source: Romero et al., FitNets, 2015, equation 3, whose
+    regressor is trained.
+    """
+    found, wanted = (x.float().movedim(1, -1).flatten(0, 2) for x in _alike(found, wanted))
+    found, wanted = found - found.mean(0), (wanted - wanted.mean(0)).detach()
+    with torch.no_grad():
+        gram = found.T @ found
+        few = _RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny
+        gram.diagonal().add_(few)
+        best = torch.linalg.solve(gram, found.T @ wanted)
+    # At the best map the loss does not change with it: the gradient is whole without its own.
+    apart: Tensor = (found @ best - wanted).square().sum()
+    return apart / wanted.square().sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _alike(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both at the smaller of their sizes."""
+    size = min(found.shape[2], wanted.shape[2]), min(found.shape[3], wanted.shape[3])
+    return F.adaptive_avg_pool2d(found, size), F.adaptive_avg_pool2d(wanted, size)
 
 
 class Lessons:
     """A function of a batch's inputs and logits to the term that the teacher adds to its loss.
 
-    A context: with `features` it watches layers of both modules until it is left.
+    A context: with `features` or `mimic` it watches layers of both modules until it is left.
     """
 
     def __init__(
         self, config: Distill, ask: Ask, student: nn.Module, teacher: nn.Module | None
     ) -> None:
-        """teacher: the module that `ask` runs, for `features`.
+        """teacher: the module that `ask` runs, for `features` and `mimic`.
 
         Raises MobilesegError for a block that there is not.
         """
@@ -73,8 +97,12 @@ class Lessons:
         self._mine: dict[str, Tensor] = {}
         self._theirs: dict[str, Tensor] = {}
         self._watches = [
-            *_watch(student, list(config.features), self._mine, "features"),
-            *_watch(teacher, list(config.features.values()), self._theirs, "features: the teacher"),
+            watch
+            for key, pairs in (("features", config.features), ("mimic", config.mimic))
+            for watch in (
+                *_watch(student, list(pairs), self._mine, key),
+                *_watch(teacher, list(pairs.values()), self._theirs, f"{key}: the teacher"),
+            )
         ]
 
     def __enter__(self) -> Lessons:
@@ -98,6 +126,9 @@ class Lessons:
         for mine, theirs in config.features.items():
             apart = attention_distance(self._mine[mine], self._theirs[theirs])
             total = total + config.features_weight * apart
+        for mine, theirs in config.mimic.items():
+            apart = mimic_distance(self._mine[mine], self._theirs[theirs])
+            total = total + config.mimic_weight * apart
         return total
 
 

@@ -40,6 +40,7 @@ def _check_blocks(recipe: Recipe, rung: Rung) -> None:
     if step.distill is not None:
         names = [block.name for block in rung.spec.blocks]
         matching("distill.features", "block", step.distill.features, names)
+        matching("distill.mimic", "block", step.distill.mimic, names)
 
 
 def note(rung: Rung) -> str:

@@ -179,7 +179,7 @@ def _teacher(recipe: Recipe, rung: Rung, options: SlimOptions) -> Teacher | None
 def _lessons(rung: Rung, net: Net, teacher: Teacher | None, stack: ExitStack) -> Teach | None:
     """Return what the teacher adds to the loss, its watches closed with the stack."""
     wish = rung.step.distill
-    if wish is None or teacher is None or not (wish.pixel or wish.channel or wish.features):
+    if wish is None or teacher is None or not wish.teaches:
         return None
     return stack.enter_context(Lessons(wish, teacher.ask, net, teacher.module))
 

@@ -70,10 +70,11 @@ def find_teacher(wish: Distill, recipe: Recipe, runs: Path, device: str) -> Teac
     """
     if wish.of_file:
         teacher = _of_file(Path(wish.teacher), recipe)
-        if wish.features:
+        if wish.watches:
+            key = "features" if wish.features else "mimic"
             raise MobilesegError(
-                f"distill.features: {wish.teacher} is a file, whose layers cannot be watched; "
-                "name a step or a run, or leave features out"
+                f"distill.{key}: {wish.teacher} is a file, whose layers cannot be watched; "
+                f"name a step or a run, or leave {key} out"
             )
     else:
         teacher = _of_run(wish.teacher, recipe, runs)

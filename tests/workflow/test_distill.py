@@ -52,7 +52,13 @@ def test_a_file_teaches(copy: Place, call: Call) -> None:
         ("whole", "", "'whole' has learnt nothing"),
         ("nofile.onnx", "", "nofile.onnx: there is no such file"),
         ("skips", ', features = { "conv99" = "conv3_1" }', "conv99"),
+        (
+            "skips",
+            ', mimic = { "conv99" = "conv3_1" }',
+            "distill.mimic: no block is named 'conv99'",
+        ),
         ("FILE", ', features = { "conv1" = "conv1" }', "whose layers cannot be watched"),
+        ("FILE", ', mimic = { "conv1" = "conv1" }', "or leave mimic out"),
     ],
 )
 def test_who_cannot_teach_is_named(
