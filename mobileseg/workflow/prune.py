@@ -132,12 +132,16 @@ def prune(
     measured, so that a broken-off search goes on.
     """
     chooser, costs = _chooser(spec, wish, recipe.devices)
-    found, scores = costs.found, _scores(recipe, wish, spec, state, progress)
+    found = costs.found
     if wish.to is None:
         say(f"pruned: {', '.join(wish.shares)} by given shares")
+        scores = _scores(recipe, wish, spec, state, progress)
         return Pruned(narrowed(spec, found, chooser.fixed), scores, found, chooser.fixed)
     cost = costs.of(wish.to.unit)
-    before, budget = cost({}), _budget(wish.to, _cost_of(whole, wish, recipe.devices))
+    before = cost({})
+    # Asked before the importance, which takes a while.
+    budget = _budget(wish.to, before if whole == spec else _cost_of(whole, wish, recipe.devices))
+    scores = _scores(recipe, wish, spec, state, progress)
     if wish.how == "uniform":
         counts = chooser.uniform(cost, budget)
     elif wish.how == "global":
