@@ -37,6 +37,10 @@ LARGEST_RATIO = 128.0
 BIAS_LIMITS: dict[DType, float] = {"int32": 2.0**30, "int64": 2.0**46}
 
 
+# With as many values in all its channels a layer keeps them apart on one scale for all.
+_MOST_VALUES = 64
+
+
 def quantize(
     graph: Graph,
     ranges: Ranges,
@@ -206,6 +210,17 @@ def stored_constant(tensor: Tensor, dtype: Activations = "int8") -> Tensor:
     return Tensor(f"{tensor.name}_int8", tensor.shape, dtype, quant, data)
 
 
+def has_few_values(weight: Array) -> bool:
+    """Whether a layer is clustered: then all of its channels share one scale.
+
+    With a scale for each, 32 values would be other bytes in every channel, and compress badly.
+    """
+    some: Array = weight[weight != 0]
+    if len(np.unique(some[: 4 * _MOST_VALUES])) > _MOST_VALUES:  # most layers are told by these
+        return False
+    return 1 <= len(np.unique(some)) <= min(_MOST_VALUES, some.size // 2)
+
+
 def _conv_constants(
     graph: Graph, node: Node, quants: dict[str, QuantParams], activations: Activations
 ) -> list[Tensor]:
@@ -220,6 +235,8 @@ def _conv_constants(
     largest = np.zeros(channels)
     if not is_hollow(weight):
         largest = np.abs(weight).max(axis=tuple(i for i in range(4) if i != axis))
+        if has_few_values(weight):
+            largest[:] = largest.max()
     least = np.maximum(out / into * LEAST_RATIO, np.abs(bias) / (into * BIAS_LIMITS[dtype]))
     scale = np.maximum(largest / 127, least).astype(np.float32).astype(np.float64)
     along = [1] * 4

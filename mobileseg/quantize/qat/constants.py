@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mobileseg.graph.ir import Graph, Node
 from mobileseg.graph.ir import Tensor as Value
 from mobileseg.graph.ops import Conv2d, ConvTranspose2d
-from mobileseg.quantize.convert import stored_constant
+from mobileseg.quantize.convert import has_few_values, stored_constant
 
 CONVS = (Conv2d, ConvTranspose2d)
 
@@ -28,6 +28,7 @@ class Constants(nn.Module):
         """reach: the largest magnitude of each activation."""
         super().__init__()
         self.trained: list[str] = []
+        self.one_scale: set[str] = set()  # weights that have few values, and are to keep them
         self.kept: list[str] = []
         for node in graph.nodes:
             for value in graph.constants(node):
@@ -64,6 +65,8 @@ class Constants(nn.Module):
             return
         largest = torch.tensor(reach)
         if data.ndim == 4:
+            if has_few_values(data.numpy()):
+                self.one_scale.add(name)
             largest = data.abs().amax(other_axes(node), keepdim=True)
         unit = _power_of_two(largest)
         self.trained.append(name)

@@ -64,7 +64,7 @@ class QatModule(nn.Module):
         if not self.quantized:
             return execute(self.graph, image, constants=constants)
         found = scales(self.graph, self._groups, *self.span(), constants)
-        state = State(found, constants, self.constants.rounded())
+        state = State(found, constants, self.constants.rounded(), self.constants.one_scale)
         watching = self.training and self.watch is not None and int(self.seen) < self.watch
         if not watching:
             return self._run(image, state, None)

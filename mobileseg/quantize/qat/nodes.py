@@ -7,7 +7,7 @@ the other side of a half, and a deep net makes many steps of that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,11 +28,13 @@ class State:
     """What nodes read: the scales and the constants, by name.
 
     constants: a convolution's, in float. rounded: an element-wise operator's, as int8 holds them.
+    one_scale: the weights whose channels share one.
     """
 
     scales: Mapping[str, Scale]
     constants: Mapping[str, Tensor]
     rounded: Mapping[str, Tensor]
+    one_scale: Collection[str] = ()
 
 
 def run_steps(node: Node, values: Mapping[str, Tensor], state: State) -> Tensor:
@@ -45,7 +47,7 @@ def run_steps(node: Node, values: Mapping[str, Tensor], state: State) -> Tensor:
         name, *names = node.inputs
         into, out = state.scales[name], state.scales[node.output]
         given = [state.constants[each] for each in names]
-        constants, worth = constant_steps(node, given, into, out)
+        constants, worth = constant_steps(node, given, into, out, names[0] in state.one_scale)
         plain = replace(node, op=replace(node.op, activation="none"))
         return run_node(plain, [values[name], *constants]) * worth
     if rule(node) in {"shared", "index"}:

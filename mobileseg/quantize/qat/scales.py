@@ -139,16 +139,20 @@ def _widen(
 
 
 def constant_steps(
-    node: Node, constants: Sequence[Tensor], into: Scale, out: Scale
+    node: Node, constants: Sequence[Tensor], into: Scale, out: Scale, one_scale: bool = False
 ) -> tuple[list[Tensor], Tensor]:
     """Return a convolution's weight and bias in whole steps: 8 bits per channel, and 32 bits; and
     what one step of their sum is worth in the output's steps, (1, channels, 1, 1).
+
+    one_scale: the weight's, for all channels.
     """
     weight, *biases = constants
     others = other_axes(node)
     with torch.no_grad():
         source, target = into.step.double(), out.step.double()
         wide = weight.abs().amax(others).double() / 127
+        if one_scale:
+            wide = wide.max().expand_as(wide)
         wide = torch.maximum(wide, target / source * LEAST_RATIO)
         for bias in biases:
             wide = torch.maximum(wide, bias.abs().double() / (source * BIAS_LIMITS["int32"]))
