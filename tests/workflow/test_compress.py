@@ -33,10 +33,11 @@ def test_zeros_and_few_values_reach_the_files(copy: Place, call: Call) -> None:
         thin, zeros, few = (rows[name][f"{kind}_gzip_bytes"] for name in ("thin", "zeros", "few"))
         assert thin > zeros > few
     assert all(rows[name]["macs"] == rows["thin"]["macs"] for name in ("zeros", "few"))
+    assert all(abs(rows[name]["zero_weights_percent"] - 75) < 1 for name in ("zeros", "few"))
     weights = [Run(copy.step(name)).load_weights() for name in ("zeros", "few")]
     for name in ("conv2_1.pw.weight", "deconv1.deconv.weight"):
         sparse, clustered = (np.asarray(each[name]) for each in weights)
-        assert abs((sparse == 0).mean() - 0.75) < 0.01
+        assert (sparse == 0).mean() > 0.3
         assert np.array_equal(sparse == 0, clustered == 0)
         assert len(np.unique(clustered)) <= 8
 
