@@ -169,6 +169,10 @@ def _band(estimate: Facts | None) -> str:
     return "" if estimate is None else f"({estimate['low_ms']:.2f}-{estimate['high_ms']:.2f})"
 
 
+def _whole(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
@@ -178,7 +182,7 @@ _LADDER = {
     "float16_bytes": ("float16 file", size_or_none),
     "float16_gzip_bytes": ("float16 file, gzipped", size_or_none),
     "int8_gzip_bytes": ("int8 file, gzipped", size_or_none),
-    "zero_weights_percent": ("weights of zero, %", number),
+    "zero_weights_percent": ("weights of zero, %", _whole),
     "miou_before_training_percent": ("mIoU as pruned, %", number),
     "miou_percent": ("mIoU float, %", number),
     "miou_int8_percent": ("mIoU int8, %", number),

@@ -203,7 +203,7 @@ def score(net: Net, recipe: Recipe, run: Run, evalset: EvalSet) -> dict[str, Any
     return {
         **gzipped_sizes(plain, run.name, recipe.data.classes),
         "int8_gzip_bytes": gzip_size(exported.path.read_bytes()),
-        "zero_weights_percent": round(100 * zero_share(net), 1),
+        "zero_weights_percent": round(100 * zero_share(net)),
         "miou_percent": _percent(scores),
         "miou_int8_percent": _percent(int8),
         "float": scores.as_dict(),
