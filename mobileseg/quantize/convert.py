@@ -35,9 +35,7 @@ LARGEST_RATIO = 128.0
 # int32 holds the bias with room for the sum that it is added to; so does int64, beside int16
 # activations, of which TFLite's kernels take 48 bits.
 BIAS_LIMITS: dict[DType, float] = {"int32": 2.0**30, "int64": 2.0**46}
-
-
-# With as many values in all its channels a layer keeps them apart on one scale for all.
+# A layer of no more values keeps them apart on one scale for all of its channels.
 _MOST_VALUES = 64
 
 
