@@ -68,6 +68,16 @@ class Run:
     def latency_folder(self) -> Path:
         return self.folder / "latency"
 
+    def measured_ms(self) -> dict[str, float]:
+        """Return per precision the median milliseconds that `latency --measure` found last."""
+        found = {}
+        for precision in ("float32", "float16", "int8"):
+            path = self.latency_folder / f"{precision}.json"
+            times = read_json(path).get("measured") if path.is_file() else None
+            if times is not None:
+                found[precision] = float(times["median_ms"])
+        return found
+
     @property
     def browser_path(self) -> Path:
         """What browsers measured: entries of demo/measurement.py's BrowserMeasurement."""

@@ -27,6 +27,17 @@ NetArg = Annotated[
 Compute = Annotated[str, typer.Option(help="torch device to train on.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _png(path: Path | None) -> Path | None:
+    if path is not None and path.suffix != ".png":
+        raise typer.BadParameter(f"{path}: the picture is a .png file")
+    return path
+
+
+Plot = Annotated[
+    Path | None, typer.Option("--plot", callback=_png, help="Draw it to this .png file.")
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder to take in the place of the recipe's data.root."),

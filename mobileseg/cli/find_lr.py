@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mobileseg.cli.common import RUNS, Compute, Data, Json, RecipeArg, Runs, Set, say, show
+from mobileseg.cli.common import RUNS, Compute, Data, Json, Plot, RecipeArg, Runs, Set, say, show
 
 app = typer.Typer()
 
@@ -20,7 +19,7 @@ def find_lr(
     low: Annotated[float, typer.Option("--from", min=1e-12, help="Lowest rate.")] = 1e-6,
     high: Annotated[float, typer.Option("--to", min=1e-12, help="Highest rate.")] = 1.0,
     steps: Annotated[int, typer.Option(min=10, max=100_000, help="Batches.")] = 150,
-    plot: Annotated[Path | None, typer.Option(help="Draw the losses to this .png file.")] = None,
+    plot: Plot = None,
     compute: Compute = "cpu",
     data: Data = None,
     overrides: Set = None,
@@ -37,8 +36,6 @@ def find_lr(
 
     if not low < high < math.inf:
         raise typer.BadParameter(f"--from {low:g} --to {high:g}: give two numbers, the lower first")
-    if plot is not None and plot.suffix != ".png":
-        raise typer.BadParameter(f"{plot}: the picture is a .png file")
     read = read_recipe(recipe, overrides or [], data)
     found = find(read, runs, step, (low, high), steps, compute, plot)
     show(found, [rates_table(found)], as_json)

@@ -12,6 +12,7 @@ from mobileseg.cli.common import (
     Data,
     Devices,
     Json,
+    Plot,
     RecipeArg,
     Runs,
     Set,
@@ -103,15 +104,24 @@ def slim(
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(help="Runs: NAME/STEP, or NAME for all its steps.")],
+    plot: Plot = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
     """Compare trained steps, of one ladder or of several.
 
+    Times that latency --measure took stand beside the estimates. --plot draws accuracy against
+    time and size.
+
     Example: mobileseg compare portrait portrait-large/v1
+
+    Example: mobileseg compare article --plot ladder.png
     """
+    from mobileseg.report.front import front_picture
     from mobileseg.report.ladder import ladder_tables
     from mobileseg.workflow.ladder import compare as run_compare
 
     rows = run_compare(names, runs)
+    if plot is not None:
+        front_picture(rows, plot)
     show({"steps": rows}, ladder_tables(rows, width()), as_json)

@@ -67,6 +67,10 @@ def _ladder_columns(steps: Sequence[Facts]) -> tuple[list[str], list[list[str]]]
             estimates = [step["estimated_ms"][device].get(precision) for step in steps]
             rows.append((f"{device} {precision}, ms", [_ms(each) for each in estimates]))
             rows.append(("", [_band(each) for each in estimates]))
+    for precision in ("float32", "int8"):
+        times = [step.get("measured_ms", {}).get(precision) for step in steps]
+        if any(times):
+            rows.append((f"measured {precision}, ms", [number(each) for each in times]))
     rows.append(("inherited", [_share(step.get("inherited_share")) for step in steps]))
     rows += [
         (label, [show(step.get(key)) for step in steps])

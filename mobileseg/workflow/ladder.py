@@ -152,6 +152,7 @@ def rows_of(chosen: Sequence[Run]) -> list[dict[str, Any]]:
     for rung, row in zip(rungs, rows, strict=True):
         row.update({**rung.run.report(), **row})
         row.update(qat_figures(rung.run.qat.report()))
+        row["measured_ms"] = rung.run.measured_ms()
     _compare(rows)
     return rows
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from PIL import Image
+
 from tests.workflow.conftest import Call, Place
 
 
@@ -45,6 +47,21 @@ def test_compare_knows_parents(trained: Place, call: Call) -> None:
     rows = call("compare", "tiny", "--runs", trained.runs, "--json").json()["steps"]
     assert [row["parent"] for row in rows] == ["tiny/whole", "tiny/thin"]
     assert rows[1]["change_parent_points"] == rows[1]["change_base_points"]
+
+
+def test_compare_draws_what_was_measured_too(copy: Place, call: Call) -> None:
+    for precision in ("--int8", "--precision=float32"):
+        call("latency", "tiny/skips", precision, "--measure", "--runs", copy.runs)
+    path = copy.folder / "out" / "ladder.png"
+    said = call("compare", "tiny", "--runs", copy.runs, "--plot", path)
+    assert said.code == 0, said.err
+    assert "measured int8, ms" in said.out and "measured float32, ms" in said.out
+    with Image.open(path) as picture:
+        # Three panels: by estimated time, by measured, by size.
+        assert picture.width > 3.2 * picture.height
+    refused = call("compare", "tiny", "--runs", copy.runs, "--plot", "ladder.jpg")
+    assert refused.code == 2
+    assert "is a .png file" in refused.err
 
 
 def test_copies_of_steps_do_not_get_in_the_way(copy: Place, call: Call) -> None:
