@@ -20,9 +20,9 @@ def test_the_page_is_what_the_dataclasses_say() -> None:
 
 
 def test_what_one_key_says() -> None:
-    (share, pattern, *_) = sections("step.sparse")[0].keys
+    (share, _, pattern, *_) = sections("step.sparse")[0].keys
     assert (share.name, share.values, share.default) == ("share", "number > 0, < 1", ABSENT)
-    assert share.says.startswith("of a layer's weights that are zero in the end")
+    assert share.says.startswith("of the weights that are zero in the end")
     assert "`" not in pattern.default and pattern.default == '"free"'
     step = {key.name: key for key in sections("step")[0].keys}
     assert step["name"].default == NEEDED
