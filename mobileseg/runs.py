@@ -68,15 +68,20 @@ class Run:
     def latency_folder(self) -> Path:
         return self.folder / "latency"
 
-    def measured_ms(self) -> dict[str, float]:
-        """Return per precision the median milliseconds that `latency --measure` found last."""
-        found = {}
-        for precision in ("float32", "float16", "int8"):
-            path = self.latency_folder / f"{precision}.json"
-            times = read_json(path).get("measured") if path.is_file() else None
-            if times is not None:
-                found[precision] = float(times["median_ms"])
-        return found
+    def measured(self, precision: str) -> dict[str, Any] | None:
+        """Return the times that `latency --measure` found last; None where there are none.
+
+        Raises MobilesegError for a file that is damaged or of another version.
+        """
+        path = self.latency_folder / f"{precision}.json"
+        said = read_json(path) if path.is_file() else None
+        times = said.get("measured") if isinstance(said, dict) else None
+        if times is None:
+            return None
+        keys = ("median_ms", "p90_ms", "runtime", "threads")
+        if not isinstance(times, dict) or any(key not in times for key in keys):
+            raise MobilesegError(f"{path}: its measurement is of another version; measure again")
+        return {key: times[key] for key in keys}
 
     @property
     def browser_path(self) -> Path:

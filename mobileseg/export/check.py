@@ -124,8 +124,7 @@ class Check:
             if self.share_within_one_step < share:
                 yield (
                     f"{100 * self.share_within_one_step:.3f} % of the outputs are within one step "
-                    f"of the graph's; {100 * share:g} % must be"
-                    + ("" if self._is_tflite else self._or_alike())
+                    f"of the graph's; {100 * share:g} % must be" + self._or_alike()
                 )
             if self.max_steps > steps:
                 yield f"an output is {self.max_steps} steps from the graph's; {steps} are allowed"
@@ -156,7 +155,7 @@ class Check:
         return Counter(self.float_operators) - allowed
 
     def _or_alike(self) -> str:
-        if self.called_alike is None:
+        if self._is_tflite or self.called_alike is None:
             return ""
         return (
             f", or {100 * ONNX_CALLED_ALIKE:g} % of the pixels called alike, which "

@@ -8,9 +8,9 @@ from typing import Any
 
 from mobileseg.figure import COLOURS, OTHER, drawing
 from mobileseg.report.cells import Facts
-from mobileseg.report.html.scatter import KINDS, Point, pareto
+from mobileseg.report.html.scatter import KINDS, SCORES, Point, pareto
+from mobileseg.report.html.tables import device_names, estimate
 
-_SCORES = ("miou_percent", "miou_int8_percent")
 _WIDTH, _HEIGHT = 4.6, 4.0
 _DOT = 4.0  # pixels
 # Where a name may stand, in points from its dot, and which of its edges is there.
@@ -31,9 +31,12 @@ def front_picture(steps: Sequence[Facts], path: Path) -> Path:
 
     Raises MobilesegError where matplotlib is missing.
     """
-    device = next(iter(steps[0]["estimated_ms"]))
+    device = device_names(steps)[0]
     costs: list[tuple[str, Callable[[Facts, str], float | None]]] = [
-        (f"estimated on {device}, ms", lambda step, kind: _estimate(step, device, kind)),
+        (
+            f"estimated on {device}, ms",
+            lambda step, kind: (estimate(step, device, kind) or {}).get("ms"),
+        ),
         ("measured here, ms", lambda step, kind: step.get("measured_ms", {}).get(kind)),
         ("file, KB", lambda step, kind: step[f"{kind}_bytes"] / 1e3),
     ]
@@ -49,16 +52,11 @@ def front_picture(steps: Sequence[Facts], path: Path) -> Path:
     return path
 
 
-def _estimate(step: Facts, device: str, kind: str) -> float | None:
-    found = step["estimated_ms"].get(device, {}).get(kind)
-    return None if found is None else float(found["ms"])
-
-
 def _points(steps: Sequence[Facts], cost: Callable[[Facts, str], float | None]) -> list[Point]:
     return [
         Point(step["step"].rsplit("/", 1)[-1], spent, step[score], kind)
         for step in steps
-        for kind, score in enumerate(_SCORES)
+        for kind, score in enumerate(SCORES)
         if (spent := cost(step, KINDS[kind])) is not None and step.get(score) is not None
     ]
 

@@ -135,7 +135,11 @@ def compare(names: Sequence[str], runs: Path) -> list[dict[str, Any]]:
     for run in chosen.values():
         if not isinstance(run.report().get("miou_percent"), float):
             raise MobilesegError(f"{run.folder}: its training was not finished; slim it again")
-    return rows_of(list(chosen.values()))
+    rows = rows_of(list(chosen.values()))
+    for run, row in zip(chosen.values(), rows, strict=True):
+        times = {kind: run.measured(kind) for kind in ("float32", "int8")}
+        row["measured_ms"] = {kind: found["median_ms"] for kind, found in times.items() if found}
+    return rows
 
 
 def rows_of(chosen: Sequence[Run]) -> list[dict[str, Any]]:
@@ -152,7 +156,6 @@ def rows_of(chosen: Sequence[Run]) -> list[dict[str, Any]]:
     for rung, row in zip(rungs, rows, strict=True):
         row.update({**rung.run.report(), **row})
         row.update(qat_figures(rung.run.qat.report()))
-        row["measured_ms"] = rung.run.measured_ms()
     _compare(rows)
     return rows
 

@@ -75,15 +75,16 @@ def test_a_mimic_needs_what_a_linear_map_cannot_give() -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    ("wish", "left"),
     [
-        {"pixel": 1.0, "temperature": 3.0},
-        {"pixel": 0.0, "channel": 1.0},
-        {"pixel": 0.0, "features": {"conv3_1": "conv3_2", "conv5_1": "conv5_1"}},
-        {"pixel": 0.0, "mimic": {"conv2_1": "conv2_2", "conv3_1": "conv3_2"}},
+        ({"pixel": 1.0, "temperature": 3.0}, 0.6),
+        ({"pixel": 0.0, "channel": 1.0}, 0.6),
+        ({"pixel": 0.0, "features": {"conv3_1": "conv3_2", "conv5_1": "conv5_1"}}, 0.6),
+        # Two layers' features are more than two maps of attention.
+        ({"pixel": 0.0, "mimic": {"conv2_1": "conv2_2", "conv3_1": "conv3_2"}}, 0.75),
     ],
 )
-def test_each_lesson_brings_the_student_nearer(wish: dict[str, object]) -> None:
+def test_each_lesson_brings_the_student_nearer(wish: dict[str, object], left: float) -> None:
     config = Distill(teacher="x", **wish)  # type: ignore[arg-type]
     teacher = build(NETS["v2.1.6"]).requires_grad_(False)
     teacher.load_state_dict(trained(NETS["v2.1.6"], 1))
@@ -98,7 +99,7 @@ def test_each_lesson_brings_the_student_nearer(wish: dict[str, object]) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             said.append(loss.item())
-    assert said[-1] < 0.75 * said[0]
+    assert said[-1] < left * said[0]
     assert all(p.grad is None for p in teacher.parameters())
     assert not any(layer._forward_hooks for layer in (*student.modules(), *teacher.modules()))
 

@@ -11,7 +11,7 @@ from mobileseg.report.cells import Facts, size
 from mobileseg.report.html.bars import Group, bars_chart
 from mobileseg.report.html.curves import Curve, curves_chart
 from mobileseg.report.html.roofline import roofline_chart
-from mobileseg.report.html.scatter import KINDS, Point, accuracy_chart
+from mobileseg.report.html.scatter import KINDS, SCORES, Point, accuracy_chart
 from mobileseg.report.html.svg import SERIES
 from mobileseg.report.html.tables import SIZES, device_names, estimate, is_figure
 
@@ -27,9 +27,6 @@ class Chart:
     svg: Markup
     legend: tuple[str, ...]
     shape: str = "dot"
-
-
-_SCORES = ("miou_percent", "miou_int8_percent")
 
 
 def all_charts(facts: Facts) -> dict[str, list[Chart]]:
@@ -52,7 +49,7 @@ def _fronts(rows: Sequence[Facts]) -> list[Chart]:
         points = []
         for row in rows:
             for kind, precision in enumerate(KINDS):
-                score, time = row.get(_SCORES[kind]), estimate(row, device, precision)
+                score, time = row.get(SCORES[kind]), estimate(row, device, precision)
                 if score is not None and time is not None:
                     band = (time["low_ms"], time["high_ms"])
                     points.append(Point(row["label"], time["ms"], score, kind, band))
@@ -70,7 +67,7 @@ def _measured_front(rows: Sequence[Facts], measured: Sequence[Facts]) -> list[Ch
         score = None
         if each["here"] and each["precision"] in KINDS and each["label"] in by_label:
             kind = KINDS.index(each["precision"])
-            score = by_label[each["label"]].get(_SCORES[kind])
+            score = by_label[each["label"]].get(SCORES[kind])
         if score is not None:
             points.append(Point(each["label"], each["median_ms"], score, kind))
     if not points:
@@ -84,7 +81,7 @@ def _size_front(rows: Sequence[Facts]) -> list[Chart]:
         Point(row["label"], row[key] / 1e3, row[score], kind)
         for row in rows
         for kind, (key, score) in enumerate(
-            zip(("float32_bytes", "int8_bytes"), _SCORES, strict=True)
+            zip(("float32_bytes", "int8_bytes"), SCORES, strict=True)
         )
         if row.get(score) is not None
     ]

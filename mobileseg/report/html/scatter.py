@@ -28,6 +28,7 @@ class Point:
 
 
 KINDS = ("float32", "int8")
+SCORES = ("miou_percent", "miou_int8_percent")  # of each kind
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from mobileseg.demo.measurement import BrowserMeasurement, read_measurements
-from mobileseg.errors import MobilesegError
 from mobileseg.files import read_json
 from mobileseg.latency.price import price
 from mobileseg.latency.profile import Precision
@@ -84,15 +83,9 @@ def measured(runs: Sequence[Shown], gathered: Gathered) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for each in runs:
         for precision in ("float32", "float16", "int8"):
-            path = each.run.latency_folder / f"{precision}.json"
-            if not path.is_file():
-                continue
-            said = gathered.attempt("layers", each.label, read_json, path)
-            times = said.get("measured") if isinstance(said, dict) else None
-            if times is not None:
-                row = gathered.attempt("layers", each.label, _times, times)
-                more = {"label": each.label, "precision": precision, "here": True}
-                found += [row | more] if row else []
+            row = gathered.attempt("layers", each.label, each.run.measured, precision)
+            more = {"label": each.label, "precision": precision, "here": True}
+            found += [row | more] if row else []
         browsers = gathered.attempt("layers", each.label, read_measurements, each.run.browser_path)
         found += [_in_browser(one) | {"label": each.label} for one in browsers or ()]
     return found
@@ -107,10 +100,3 @@ def _in_browser(one: BrowserMeasurement) -> dict[str, Any]:
         "threads": one.threads,
         "runtime": f"{one.runtime} ({one.backend}) in {one.browser} on {one.device}",
     }
-
-
-def _times(said: Any) -> dict[str, Any]:
-    keys = ("median_ms", "p90_ms", "runtime", "threads")
-    if not isinstance(said, dict) or any(key not in said for key in keys):
-        raise MobilesegError("its measurement is of another version; measure again")
-    return {key: said[key] for key in keys}
