@@ -36,7 +36,8 @@ class Step(Actions):
     name: of its folder. parent (key `from`): the step that it starts from; by default the one
     above.
     train: false for a rung that is only counted and priced; its children inherit through it.
-    epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train].
+    epochs_share: of the epochs of [train]; at least one. lr: instead of that of [train]. augment:
+    instead of [augment], whole: what is not said here has its default.
     prune: takes filters away by what the step before has learnt; no other action beside it. With
     `rounds` it is read as so many steps, name-1, name-2, ..., name, that share the epochs.
     sparse, cluster: train weights that compress well; the network stays as it is. distill: what
@@ -48,6 +49,7 @@ class Step(Actions):
     train: bool = True
     epochs_share: Annotated[float, Gt(0), Le(100)] = 1.0
     lr: Annotated[float, Gt(0)] | None = None
+    augment: AugmentConfig | None = None
     prune: Prune | None = None
     sparse: Sparse | None = None
     cluster: Cluster | None = None
@@ -97,6 +99,10 @@ class Recipe(Table):
         epochs = max(1, round(self.train.epochs * step.epochs_share))
         lr = self.train.lr if step.lr is None else step.lr
         return dataclasses.replace(self.train, epochs=epochs, lr=lr)
+
+    def augmentation(self, step: Step) -> AugmentConfig:
+        """How the pictures that this step is trained on are changed."""
+        return self.augment if step.augment is None else step.augment
 
     def with_changes(self, overrides: Sequence[str]) -> Recipe:
         """Return the recipe with `key.key=value` over its own. Raises MobilesegError listing every

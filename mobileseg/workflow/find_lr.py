@@ -52,7 +52,7 @@ def find_lr(
             train_data.load(recipe.data, "train", size, cache_dir=rung.run.folder / "cache"),
             recipe.data,
             config,
-            recipe.augment,
+            recipe.augmentation(rung.step),
             size,
             low=rates[0],
             high=rates[1],

@@ -116,7 +116,7 @@ def _key(
     prune = step.prune and dataclasses.replace(
         step.prune, device=step.prune.device or recipe.devices[0]
     )
-    for wish in (prune, step.sparse, step.cluster, step.distill):
+    for wish in (step.augment, prune, step.sparse, step.cluster, step.distill):
         if wish is not None:
             said.append({type(wish).__name__: dataclasses.asdict(wish)})
     if prune and prune.of:

@@ -151,7 +151,7 @@ def _trained(
             val,
             recipe.data,
             config,
-            recipe.augment,
+            recipe.augmentation(rung.step),
             size,
             rung.run.folder,
             seed=recipe.seed,

@@ -34,6 +34,18 @@ def test_restart_makes_anew_only_what_changed(copy: Place, call: Call) -> None:
     assert not (copy.step("skips") / "export" / "stale.tflite").exists()
 
 
+def test_a_step_may_have_its_own_augmentation(copy: Place, call: Call) -> None:
+    last = copy.step("skips") / "weights.safetensors"
+    before = last.read_bytes()
+    with copy.recipe.open("a") as recipe:
+        recipe.write("[step.augment]\nflip = 0.0\nscale = [1, 1]\n")
+    said = call("slim", copy.recipe, "--runs", copy.runs, "--restart")
+    assert said.code == 0, said.err
+    assert "thin: done before, kept" in said.err
+    # With the same seed only other pictures make other weights.
+    assert last.read_bytes() != before
+
+
 def test_one_step_leaves_the_others_in_the_report(copy: Place, call: Call) -> None:
     said = call("slim", copy.recipe, "--runs", copy.runs, "--step", "thin")
     assert said.code == 0, said.err
