@@ -48,6 +48,9 @@ def preview(
         bool, typer.Option("--each", help="A row per augmentation, switched on alone.")
     ] = False,
     split: Annotated[Literal["train", "val", "test"], typer.Option()] = "train",
+    step: Annotated[
+        str | None, typer.Option(help="Step whose own augmentation is drawn, if it has one.")
+    ] = None,
     data: Data = None,
     overrides: Set = None,
     runs: Runs = RUNS,
@@ -64,6 +67,6 @@ def preview(
     if out is not None and out.suffix != ".png":
         raise typer.BadParameter(f"{out}: the sheet is a .png file")
     read = read_recipe(recipe, overrides or [], data)
-    facts = draw(read, out or ladder_folder(runs, read) / "preview.png", rows, each, split)
+    facts = draw(read, out or ladder_folder(runs, read) / "preview.png", rows, each, split, step)
     show(facts, [], as_json)
     say(f"wrote {facts['sheet']}")

@@ -77,11 +77,16 @@ def warn_of_leaks(splits: Mapping[Split, Sequence[Pair]], say: Callable[[str], N
         say(f"warning: {leaks[0].words}{more}; mobileseg data check lists all that is wrong")
 
 
-def preview(recipe: Recipe, out: Path, rows: int, each: bool, split: Split) -> dict[str, Any]:
+def preview(
+    recipe: Recipe, out: Path, rows: int, each: bool, split: Split, step: str | None = None
+) -> dict[str, Any]:
     """Write a contact sheet of pictures as training changes them, masks laid over, as PNG.
 
-    each: a row per augmentation that the recipe switches on, alone; else a row per picture.
+    each: a row per augmentation that the recipe switches on, alone; else a row per picture. step:
+    as this one is trained. Raises MobilesegError for a step that there is not.
     """
+    if step is not None:
+        recipe = replace(recipe, augment=recipe.augmentation(recipe[step]))
     size = recipe.image_size
     chosen = pairs(recipe.data, split)
     chosen = tuple(chosen[i] for i in np.linspace(0, len(chosen) - 1, rows).astype(int))

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mobileseg.files import shipped
+from mobileseg.recipe import read_recipe, recipe_text
 from mobileseg.workflow.data import _off
 from tests.workflow.conftest import Call
 
@@ -88,3 +89,14 @@ def test_the_sheet_shows_every_augmentation_that_is_on(call: Call, tmp_path: Pat
         pixels = np.asarray(drawn)
     assert pixels.shape == (3 * 180, 6 * 160, 3)
     assert call("data", "preview", "portrait_ladder", "--out", "sheet.gif").code == 2
+
+
+def test_the_sheet_shows_a_step_s_own_augmentation(call: Call, tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(recipe_text("portrait_ladder") + "[step.augment]\ncutout = 0.5\n")
+    words = ("--data", SAMPLE, "--each", "--rows", "1", "--out", tmp_path / "sheet.png", "--json")
+    step = read_recipe(recipe, [], SAMPLE).step[-1].name
+    with_step = call("data", "preview", recipe, "--step", step, *words).json()["rows"]
+    assert "cutout = 0.5" in with_step
+    assert "cutout = 0.5" not in call("data", "preview", recipe, *words).json()["rows"]
+    assert "no step is named 'v9'" in call("data", "preview", recipe, "--step", "v9", *words).err
