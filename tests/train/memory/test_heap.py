@@ -45,4 +45,4 @@ def test_pages_are_touched_once() -> None:
     with kept_heap():
         assert faults() < 0.2 * plain
         assert held() > 0.5 * LARGE
-    assert held() == 0  # switched back
+    assert held() < 0.01 * LARGE  # switched back
