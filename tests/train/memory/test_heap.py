@@ -41,7 +41,7 @@ def held() -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's switch")
 def test_pages_are_touched_once() -> None:
     plain = faults()
-    assert plain >= STEP // 2**21  # pages have 4 KB, or 2 MB where the kernel joins them
+    assert plain > 1000
     with kept_heap():
         assert faults() < 0.2 * plain
         assert held() > 0.5 * LARGE
